@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .machine import Machine, batches, flatten
+from .machine import Machine, batches, flatten, like
 from .noise import Noise
 from .stats import Moments
 
@@ -60,8 +60,8 @@ class Gaussian(Machine):
         moments = data if isinstance(data, Moments) else reduce(Moments.merge, map(Moments.of, batches(data)))
         D = len(moments.mean)
         rank = D if rank is None else rank
-        if not 1 <= rank <= D:
-            raise ValueError(f"rank is {rank}, expected a number from 1 to the dimension {D}.")
+        if not isinstance(rank, int) or not 1 <= rank <= D:
+            raise ValueError(f"rank is {rank}, expected a whole number from 1 to the dimension {D}.")
         if remainder not in ("isotropic", "drop"):
             raise ValueError(f'remainder is {remainder!r}, expected "isotropic" or "drop".')
         lam, U = torch.linalg.eigh(moments.cov)
@@ -101,7 +101,8 @@ class Gaussian(Machine):
         self, x: Float[Tensor, "B *shape"], noise: Noise, v: Float[Tensor, "B *shape"]
     ) -> Float[Tensor, "B *shape"]:
         """Return Cov[x0 | x] v = (Sigma - Sigma A (A Sigma A + S^2)^-1 A Sigma) v, valid at alpha = 0 too."""
-        flat, alpha, sigma = flatten(v, noise, self.shape)
+        flatten(x, noise, self.shape)
+        flat, alpha, sigma = flatten(like(v, x), noise, self.shape)
         if alpha.shape[1] == 1:
             product = self._apply(flat, lambda lam: _ratio(lam * sigma**2, alpha**2 * lam + sigma**2))
         else:
@@ -130,7 +131,7 @@ class Gaussian(Machine):
         return (self.mean.to(x) + gain).reshape(x.shape)
 
     def emergence(self, noise: Noise) -> Float[Tensor, " r"]:
-        """Return alpha sqrt(lam / (alpha^2 lam + sigma^2)), the fraction of each principal feature already present in D.
+        """Return alpha sqrt(lam / (alpha^2 lam + sigma^2)), the fraction of each principal feature present in D.
 
         It rises from 0 at sigma = infinity to 1 at sigma = 0; half the power is there at sigma = alpha sqrt(lam).
         """
@@ -169,14 +170,29 @@ class Gaussian(Machine):
 
     def _regress(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """Return Sigma A (A Sigma A + S^2)^+ u for one (alpha, sigma) of length D; u is (B, D)."""
-        cov = self.cov.double()
-        scale, correlation = _noisy_correlation(cov, alpha, sigma)
-        right = (u.double() / scale).T
+        alpha, sigma, u64 = alpha.double(), sigma.double(), u.double()
         if sigma.min() > 0:
-            weights = torch.cholesky_solve(right, torch.linalg.cholesky(correlation))
-        else:  # exact conditioning: directions without variance carry no information
-            weights = torch.linalg.pinv(correlation, hermitian=True) @ right
-        return ((weights.T / scale * alpha.double()) @ cov).to(u)
+            root, Q, R = self._factor(alpha, sigma)
+            white = torch.linalg.solve_triangular(R, Q.T @ (u64 / sigma).T, upper=True)
+            return (root @ white).T.to(u)
+        # exact conditioning: directions with neither variance nor noise carry no information
+        cov = self.cov.double()
+        noisy = alpha[:, None] * cov * alpha + torch.diag(sigma**2)
+        scale = noisy.diagonal().sqrt()
+        scale = scale.where(scale > 0, 1)
+        weights = torch.linalg.pinv(noisy / scale[:, None] / scale, hermitian=True) @ (u64 / scale).T
+        return ((weights.T / scale * alpha) @ cov).to(u)
+
+    def _factor(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return L = Sigma^(1/2) and (Q, R), where [A L / S; I] = [Q; .] R: a square root that cannot lose rank.
+
+        With x0 = mu + L w the posterior of w is the least-squares problem |A L w / S - u / S|^2 + |w|^2.
+        """
+        U, lam, rest = self.U.double(), self.lam.double(), self.rest.double()
+        eye = torch.eye(len(alpha), dtype=torch.float64, device=U.device)
+        root = (U * (lam.sqrt() - rest.sqrt())) @ U.T + rest.sqrt() * eye
+        Q, R = torch.linalg.qr(torch.cat([(alpha / sigma)[:, None] * root, eye]))
+        return root, Q[: len(alpha)], R
 
     def _spectral_density(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
         """Return the Mahalanobis norm plus the log determinant of the noisy covariance."""
@@ -186,10 +202,13 @@ class Gaussian(Machine):
         return (c**2 / var + var.log()).sum(1) + outside + (u.shape[1] - c.shape[1]) * rest[:, 0].log()
 
     def _dense_density(self, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
-        scale, correlation = _noisy_correlation(self.cov.double(), alpha, sigma)
-        factor = torch.linalg.cholesky(correlation)
-        white = torch.linalg.solve_triangular(factor, (u.double() / scale).T, upper=False)
-        return ((white**2).sum(0) + 2 * (factor.diagonal().log() + scale.log()).sum()).to(u)
+        sigma = sigma.double()
+        root, Q, R = self._factor(alpha.double(), sigma)
+        white = (u.double() / sigma).T
+        w = torch.linalg.solve_triangular(R, Q.T @ white, upper=True)
+        residual = white - (alpha.double() / sigma)[:, None] * (root @ w)
+        logdet = 2 * (R.diagonal().abs().log().sum() + sigma.log().sum())
+        return (residual.square().sum(0) + w.square().sum(0) + logdet).to(u)
 
 
 def _ratio(top: Tensor, bottom: Tensor) -> Tensor:
@@ -203,19 +222,16 @@ def _transfer(lam: Tensor, alpha, sigma, alpha_end, sigma_end) -> Tensor:
 
 
 def _scalars(noise: Noise) -> tuple[float, float]:
-    return float(noise.alpha), float(noise.sigma)
-
-
-def _noisy_correlation(cov: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the noisy deviations (1 where they vanish) and A Sigma A + S^2 divided by them on both sides."""
-    noisy = alpha.double()[:, None] * cov * alpha.double() + torch.diag(sigma.double() ** 2)
-    scale = noisy.diagonal().sqrt()
-    scale = scale.where(scale > 0, 1)
-    return scale, noisy / scale[:, None] / scale
+    alpha, sigma = torch.as_tensor(noise.alpha), torch.as_tensor(noise.sigma)
+    if alpha.numel() != 1 or sigma.numel() != 1:
+        raise ValueError(f"the noise has shape {tuple((alpha + sigma).shape)}, expected one level for everything.")
+    return alpha.item(), sigma.item()
 
 
 def _rowwise(f, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """Apply f(u, alpha, sigma) with one level for the whole batch, or row by row when each image has its own."""
+    if len(u) == 0:
+        return u
     if len(alpha) == 1:
         return f(u, alpha[0], sigma[0])
     return torch.cat([f(u[b : b + 1], alpha[b], sigma[b]) for b in range(len(u))])

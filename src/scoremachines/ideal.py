@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .machine import Machine, batches, flatten
+from .machine import Machine, batches, flatten, like
 from .noise import Noise
 from .stats import SoftMean
 
@@ -43,7 +43,8 @@ class Ideal(Machine):
             raise ValueError(f"chunk is {chunk}, expected at least one sample at a time.")
         parts = list(batches(data))
         data = torch.cat(parts) if len(parts) > 1 else parts[0]
-        return cls(data, torch.linalg.vector_norm(data.flatten(1), dim=1) ** 2, chunk)
+        energy = torch.linalg.vector_norm(data.flatten(1), dim=1, dtype=torch.float64) ** 2
+        return cls(data, energy, chunk)
 
     def denoise(self, x: Float[Tensor, "B *shape"], noise: Noise) -> Float[Tensor, "B *shape"]:
         """Return sum_i w_i(x) y_i. Source: chapter "The ideal machine memorises"."""
@@ -66,7 +67,7 @@ class Ideal(Machine):
         """Return Cov[x0 | x] v = sum_i w_i (y_i - D)(y_i - D) . v, valid at alpha = 0 too."""
         soft = self._soft_mean(x, noise)
         product = torch.zeros_like(soft.mean)
-        along = v.flatten(1)
+        along = like(v, x).flatten(1)
         for logits, y in self._parts(x, noise):
             weights = (logits - soft.logsumexp[:, None]).exp()
             weights = weights * (along @ y.T - (along * soft.mean).sum(1, keepdim=True))

@@ -52,6 +52,7 @@ class Machine(ABC):
         where x says nothing about x0 and the identity is 0 / 0.
         """
         alpha, sigma = noise.on(x)
+        v = like(v, x)
         if (alpha == 0).any():
             raise ValueError("alpha is 0, where Tweedie's second identity divides by it; use a level with signal.")
         return torch.func.jvp(lambda x: self.denoise(x, noise), (x,), (sigma**2 / alpha * v,))[1]
@@ -69,11 +70,22 @@ def _noisy(noise: Noise, what: str) -> Noise:
     return noise
 
 
+def like(v: Tensor, x: Tensor) -> Tensor:
+    """Return v in x's dtype and on its device; raises ValueError when their shapes differ."""
+    if v.shape != x.shape:
+        raise ValueError(f"v has shape {tuple(v.shape)} and x has shape {tuple(x.shape)}; expected equal shapes.")
+    return v.to(x)
+
+
 def batches(data: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
     """Yield the batches of data, checked: floating tensors (n, *shape), finite, of one shape, at least one sample.
 
-    Raises TypeError for what is no floating tensor and ValueError for the rest, in one sentence.
+    Raises ValueError, in one sentence, for anything else.
     """
+    if not isinstance(data, Iterable):
+        raise ValueError(
+            f"the data are {type(data).__name__}, expected a tensor (N, *shape) or an iterable of batches."
+        )
     shape, count = None, 0
     for batch in [data] if isinstance(data, Tensor) else data:
         _check_floating(batch)
@@ -93,9 +105,11 @@ def batches(data: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
 
 def _check_floating(batch: Tensor) -> None:
     if not isinstance(batch, Tensor):
-        raise TypeError(f"the data hold a {type(batch).__name__}, expected torch tensors of shape (N, *shape).")
+        raise ValueError(f"the data hold a {type(batch).__name__}, expected torch tensors of shape (N, *shape).")
     if not batch.is_floating_point():
-        raise TypeError(f"the data have dtype {batch.dtype}, expected a floating type; see scoremachines.data.to_unit.")
+        raise ValueError(
+            f"the data have dtype {batch.dtype}, expected a floating type; see scoremachines.data.to_unit."
+        )
 
 
 def flatten(x: Tensor, noise: Noise, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,7 +118,7 @@ def flatten(x: Tensor, noise: Noise, shape: torch.Size) -> tuple[Tensor, Tensor,
     The last axis of alpha and sigma is 1 exactly when there is one noise level per image.
     """
     if not x.is_floating_point():
-        raise TypeError(f"x has dtype {x.dtype}, expected a floating type.")
+        raise ValueError(f"x has dtype {x.dtype}, expected a floating type.")
     if x.shape[1:] != shape:
         raise ValueError(
             f"x has shape {tuple(x.shape)}, but the machine was fitted on samples of shape {tuple(shape)}; "

@@ -16,7 +16,7 @@ def mse(a: Float[Tensor, "B *shape"], b: Float[Tensor, "B *shape"]) -> Float[Ten
 
 def pearson(a: Float[Tensor, "B *shape"], b: Float[Tensor, "B *shape"]) -> Float[Tensor, " B"]:
     """Return the correlation r over the components of each image; 0 where an image is constant."""
-    return _rows(a, b, lambda a, b: _cosine(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)))
+    return _rows(a, b, lambda a, b: _cosine(_centred(a), _centred(b)))
 
 
 def r2(a: Float[Tensor, "B *shape"], b: Float[Tensor, "B *shape"]) -> Float[Tensor, " B"]:
@@ -25,8 +25,11 @@ def r2(a: Float[Tensor, "B *shape"], b: Float[Tensor, "B *shape"]) -> Float[Tens
 
 
 def R2(target: Float[Tensor, "B *shape"], model: Float[Tensor, "B *shape"]) -> Float[Tensor, " B"]:
-    """Return the coefficient of determination 1 - SSE / SST, SST about the mean over the target image's components."""
-    return _rows(target, model, lambda t, m: 1 - _share(t - m, t - t.mean(1, keepdim=True)))
+    """Return the coefficient of determination 1 - SSE / SST, SST about the mean over the target image's components.
+
+    A constant target has SST = 0: the result is then -inf, or NaN for a perfect model.
+    """
+    return _rows(target, model, lambda t, m: 1 - _share(t - m, _centred(t)))
 
 
 def cosine(a: Float[Tensor, "B *shape"], b: Float[Tensor, "B *shape"]) -> Float[Tensor, " B"]:
@@ -44,8 +47,12 @@ def explained(
     With center = None (zero) on scores it is the explained score variance of Wang and Vastola (2024). On denoisers pass
     the data mean: the centred form counts only what is known beyond the mean image.
     """
-    center = torch.zeros_like(target[:1]) if center is None else center.to(target)[None]
-    return 1 - _share((target - model).flatten(1), (target - center).flatten(1))
+    center = torch.zeros_like(target[0]) if center is None else center.to(target)
+    if center.shape != target.shape[1:]:
+        raise ValueError(
+            f"center has shape {tuple(center.shape)}, expected that of one sample {tuple(target.shape[1:])}."
+        )
+    return _rows(target, model, lambda t, m: 1 - _share(t - m, t - center.flatten()))
 
 
 def nearest(
@@ -76,7 +83,11 @@ def bootstrap(
 
     Crops of one photograph are not independent: give their region as group. By default each value is its own group.
     """
+    if len(values) == 0:
+        raise ValueError("values is empty, expected at least one number.")
     groups = torch.arange(len(values)) if groups is None else groups
+    if len(groups) != len(values):
+        raise ValueError(f"there are {len(groups)} groups for {len(values)} values, expected one group per value.")
     _, member = groups.unique(return_inverse=True)
     total = torch.zeros(int(member.max()) + 1, dtype=torch.float64).index_add(0, member, values.double())
     size = torch.bincount(member).double()
@@ -90,6 +101,14 @@ def _rows(a: Tensor, b: Tensor, f) -> Tensor:
     if a.shape != b.shape:
         raise ValueError(f"the two batches have shapes {tuple(a.shape)} and {tuple(b.shape)}, expected equal shapes.")
     return f(a.flatten(1), b.flatten(1))
+
+
+def _centred(a: Tensor) -> Tensor:
+    """a minus its row mean; exactly 0 where a row is constant up to rounding."""
+    mean = a.mean(1, keepdim=True)
+    spread = a - mean
+    rounding = 4 * torch.finfo(a.dtype).eps * a.abs().amax(1, keepdim=True)
+    return spread.where(spread.abs().amax(1, keepdim=True) > rounding, 0)
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class Noise:
     sample batch x, each of length 1 or equal to that of x: (B, 1, 1, 1) is one level per image, (1, C, H, W) one per
     component. No axis is ever guessed from its length.
 
-    Raises ValueError if an entry is negative, not finite, or zero in both at once, and TypeError if it is no number.
+    Raises ValueError if an entry is no number, negative, not finite, or zero in both at once.
     """
 
     alpha: Real | Tensor
@@ -37,15 +37,20 @@ class Noise:
         for name in ("alpha", "sigma"):
             value = getattr(self, name)
             if not isinstance(value, Real | Tensor):
-                raise TypeError(f"{name} is a {type(value).__name__}, expected a number or a torch tensor.")
+                raise ValueError(f"{name} is a {type(value).__name__}, expected a number or a torch tensor.")
             if not _everywhere(value, lambda v: (v >= 0) & (v < math.inf)):
                 raise ValueError(f"{name} is {value}, expected finite values that are not negative.")
-        if not (_everywhere(self.alpha, lambda v: v > 0) or _everywhere(self.sigma, lambda v: v > 0)):
-            self._check_not_empty()
+        self._check_together(torch.as_tensor(self.alpha), torch.as_tensor(self.sigma))
 
-    def _check_not_empty(self) -> None:
-        total = torch.as_tensor(self.alpha) + torch.as_tensor(self.sigma)
-        if (total == 0).any():
+    @staticmethod
+    def _check_together(alpha: Tensor, sigma: Tensor) -> None:
+        fits = alpha.ndim in (0, sigma.ndim) or sigma.ndim == 0
+        if not fits or any(a != s and 1 not in (a, s) for a, s in zip(alpha.shape, sigma.shape, strict=False)):
+            raise ValueError(
+                f"alpha has shape {tuple(alpha.shape)} and sigma has shape {tuple(sigma.shape)}; expected equally many "
+                "axes of equal length or length 1, or a number."
+            )
+        if (alpha + sigma == 0).any():
             raise ValueError("alpha and sigma are both 0, so x would carry neither signal nor noise; raise one.")
 
     @property
@@ -175,10 +180,10 @@ def levels(schedule: Callable[[float], Noise], times: Iterable[float]) -> list[N
     found = [schedule(float(t)) for t in times]
     if not found:
         raise ValueError("times is empty, expected at least one time.")
-    if found[-1].sigma > 0:
+    if not found[-1].clean:
         found.append(Noise(1.0, 0.0))
     for k, (now, nxt) in enumerate(pairwise(found)):
-        if not now.sigma * nxt.alpha > nxt.sigma * now.alpha:
+        if not _everywhere(now.sigma * nxt.alpha > nxt.sigma * now.alpha, lambda less_noise: less_noise):
             raise ValueError(f"times {k} and {k + 1} give {now} and {nxt}; expected sigma / alpha to decrease.")
     return found
 

@@ -6,6 +6,7 @@ fields use viridis. Sizes are chosen to stay legible at the width of a phone.
 
 from collections.abc import Sequence
 from itertools import cycle
+from typing import Any
 
 import matplotlib.pyplot as plt
 import torch
@@ -25,7 +26,7 @@ RC = {
 }
 
 
-def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.0), **options) -> tuple[Figure, any]:
+def figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (6.4, 4.0), **options) -> tuple[Figure, Any]:
     """Return (figure, axes) in the style of the book; the figure is shown only where it is returned from a cell."""
     with plt.rc_context(RC):
         fig, axes = plt.subplots(rows, columns, figsize=size, dpi=150, layout="constrained", **options)
@@ -44,8 +45,8 @@ def image_grid(
 
     titles: a line above each of the first `columns` images or above every image; rows: a label left of each row.
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ValueError(f"images has shape {tuple(images.shape)}, expected (N, 1 or 3, H, W).")
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) == 0:
+        raise ValueError(f"images has shape {tuple(images.shape)}, expected (N, 1 or 3, H, W) with N > 0.")
     columns = min(columns, len(images))
     count = -(-len(images) // columns)
     title = 0.25 if titles else 0.0
@@ -86,6 +87,11 @@ def trajectory(
     The state is divided by sqrt(alpha^2 + sigma^2), so that pure noise stays visible; alpha is 1 when not given.
     """
     alpha = [1.0] * len(sigma) if alpha is None else alpha
+    if x.shape != x0.shape or not len(x) == len(sigma) == len(alpha):
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} and x0 has shape {tuple(x0.shape)}, with {len(sigma)} sigma and "
+            f"{len(alpha)} alpha; expected equal shapes and one level per image."
+        )
     norm = torch.tensor([(a**2 + s**2) ** 0.5 for a, s in zip(alpha, sigma, strict=True)]).to(x)
     images = torch.cat([x / norm.reshape(-1, 1, 1, 1).clamp(min=1e-12), x0])
     titles = [f"{s:.2g}" for s in sigma]
@@ -138,6 +144,13 @@ def score_field(
     points: a regular grid, rows of constant second coordinate; every: draw each every-th arrow both ways. Arrow lengths
     are compressed, |v| -> log(1 + |v|), so that near and far arrows can both be read.
     """
+    grid = points.shape[:2]
+    matching = points.shape == vectors.shape == (*grid, 2)
+    if not matching or (log_density is not None and log_density.shape != grid):
+        raise ValueError(
+            f"points has shape {tuple(points.shape)} and vectors has shape {tuple(vectors.shape)}; "
+            f"expected equal shapes (n, m, 2), and {tuple(grid)} for log_density."
+        )
     fig, axis = figure(size=(4.8, 4.6)) if axis is None else (axis.figure, axis)
     if log_density is not None:
         axis.contourf(points[..., 0], points[..., 1], log_density, levels=20, cmap="viridis", alpha=0.85)

@@ -84,10 +84,12 @@ def trajectory(
     """Yield the state at every level, from x at levels[0]; len(levels) states in all.
 
     The machine is evaluated once per level by the loop, besides what the step asks for, and never at sigma = 0, where
-    the state's x0 is x itself. Raises ValueError when levels is empty.
+    the state's x0 is x itself. Raises ValueError when levels is empty or reaches sigma = 0 before its end.
     """
     if not levels:
         raise ValueError("levels is empty, expected at least one noise level.")
+    if any(level.clean for level in levels[:-1]):
+        raise ValueError("sigma is 0 at a level before the last, where no machine is evaluated; end the list there.")
     past: tuple[tuple[Noise, Tensor], ...] = ()
     for now, nxt in pairwise(levels):
         x0 = machine.denoise(x, now)

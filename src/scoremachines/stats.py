@@ -40,10 +40,14 @@ class Moments:
     @classmethod
     def of(cls, batch: Float[Tensor, "n *shape"], chunk: int = 8192) -> Self:
         """Return the moments of a batch (n, *shape), read `chunk` samples at a time; n = 0 gives the identity."""
+        if batch.ndim < 2:
+            raise ValueError(f"the data have shape {tuple(batch.shape)}, expected (n, *shape) with at least two axes.")
         return reduce(cls.merge, (cls._of(part) for part in batch.split(chunk)))
 
     @classmethod
     def _of(cls, batch: Tensor) -> Self:
+        if not batch.isfinite().all():
+            raise ValueError("the data hold NaN or infinite values; remove or repair those samples first.")
         x = batch.flatten(1).double()
         mean = x.mean(0) if len(x) else x.new_zeros(x.shape[1])
         x = x - mean
@@ -113,7 +117,10 @@ class Moments:
         for key, expected in provenance.items():
             if facts.get(key) != expected:
                 raise ValueError(f"{path} was made with {key} = {facts.get(key)}, expected {expected}; remake it.")
-        found = cls(int(facts["count"]), torch.Size(json.loads(facts["shape"])), **tensors)
+        try:
+            found = cls(int(facts["count"]), torch.Size(json.loads(facts["shape"])), **tensors)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} has count {facts['count']} and shape {facts['shape']}; remake it.") from error
         if found.fingerprint != facts["fingerprint"]:
             raise ValueError(f"{path} does not match its own fingerprint {facts['fingerprint'][:12]}; remake it.")
         return found

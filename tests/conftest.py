@@ -1,0 +1,56 @@
+"""Shared fixtures. A new machine joins the contract suite by one line in MACHINES."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from scoremachines import Gaussian, Ideal, Machine
+
+SHAPE = (1, 2, 3)  # D = 6, which is also the batch size: an axis guessed from its length would go unnoticed elsewhere
+
+MACHINES: dict[str, Callable[[Tensor], Machine]] = {
+    "ideal": Ideal.fit,
+    "ideal-chunked": lambda data: Ideal.fit(data, chunk=3),
+    "gaussian": Gaussian.fit,
+    "gaussian-rank": lambda data: Gaussian.fit(data, rank=2),
+    "gaussian-drop": lambda data: Gaussian.fit(data, rank=2, remainder="drop"),
+}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
+    # torch 2.13 itself uses a deprecated call when forward-mode differentiation starts
+    config.addinivalue_line("filterwarnings", "ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+
+@pytest.fixture(params=MACHINES)
+def fit(request: pytest.FixtureRequest) -> Callable[[Tensor], Machine]:
+    """How to fit one machine of the registry."""
+    return MACHINES[request.param]
+
+
+@pytest.fixture
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(7)
+
+
+@pytest.fixture
+def randn(rng: torch.Generator) -> Callable[..., Tensor]:
+    """Draw float64 normal numbers."""
+    return lambda *shape: torch.randn(shape, generator=rng, dtype=torch.float64)
+
+
+@pytest.fixture
+def rand(rng: torch.Generator) -> Callable[..., Tensor]:
+    """Draw float64 numbers uniform in [0, 1]."""
+    return lambda *shape: torch.rand(shape, generator=rng, dtype=torch.float64)
+
+
+@pytest.fixture
+def data(rand: Callable[..., Tensor]) -> Tensor:
+    """Ten asymmetric samples of SHAPE in [-1, 1] whose first component never varies."""
+    cloud = 2 * rand(10, *SHAPE) ** 3 - 1
+    cloud[:, 0, 0, 0] = 0.25
+    return cloud

@@ -1,0 +1,179 @@
+"""The one-way data flow, the public names, docstrings, and types at run time."""
+
+import ast
+import graphlib
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import scoremachines
+
+ROOT = Path(scoremachines.__file__).parent
+MODULES = sorted(module.name for module in pkgutil.iter_modules([str(ROOT)]))
+
+READERS = {"data", "files", "photos", "sources"}  # where images come from; no machine knows
+TOP = {"compare", "likelihood"}  # the layer above machines, samplers and metrics
+MAY_IMPORT = {
+    "noise": set(),
+    "stats": set(),
+    "bases": set(),
+    "metrics": set(),
+    "plot": set(),
+    "machine": {"noise"},
+    "sample": {"machine", "noise"},
+    "data": READERS - {"data"},
+    "files": {"sources"},
+    "photos": {"files", "sources"},
+    "sources": set(),
+}
+ABOVE_MACHINES = READERS | {"plot", "metrics", "sample"} | TOP
+
+
+def imports(module: str) -> set[str]:
+    """The modules of the package that this module imports, anywhere in its source."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / f"{module}.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == scoremachines.__name__:
+            found |= {node.module.split(".")[1]} if "." in node.module else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            found |= {name[1] if len(name) > 1 else "" for name in names if name[0] == scoremachines.__name__}
+    return found
+
+
+# Who imports whom -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_lies_below(module):
+    machines = set(MODULES) - ABOVE_MACHINES
+    allowed = MAY_IMPORT.get(module, machines | {"sample", "metrics"} if module in TOP else machines)
+    assert imports(module) <= allowed - {module}
+
+
+def test_imports_have_no_cycle():
+    order = graphlib.TopologicalSorter({module: imports(module) for module in MODULES})
+    assert len(list(order.static_order())) == len(MODULES)
+
+
+def test_the_root_offers_neither_data_nor_figures():
+    assert not imports("__init__") & (READERS | {"plot", "metrics"})
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_package_is_light():
+    heavy = "{'matplotlib', 'sklearn', 'pywt', 'scipy', 'PIL', 'pooch', 'scoremachines.plot', 'scoremachines.data'}"
+    assert run(f"import sys, scoremachines; print(sorted({heavy} & set(sys.modules)))").strip() == "[]"
+
+
+# Public names and docstrings ------------------------------------------------------------------------------------
+
+
+def test_public_names():
+    expected = """Gaussian Ideal Machine Moments Noise SoftMean State cosine cosine_legacy ddim ddpm edm edm_levels flow
+    heun levels sample trajectory vp""".split()
+    assert set(expected) <= set(scoremachines.__all__)
+    assert len(scoremachines.__all__) == len(set(scoremachines.__all__))
+    for name in scoremachines.__all__:
+        assert getattr(scoremachines, name).__module__.startswith("scoremachines.")
+
+
+def test_functions_of_the_root_are_not_hidden_by_modules():
+    """`sample` and `machine` are modules too: the root must hold the function."""
+    assert inspect.isfunction(scoremachines.sample)
+    assert inspect.isfunction(scoremachines.flow)
+
+
+def public():
+    """Every public function, class, method and property defined in the package, by dotted name."""
+    for module in [scoremachines, *(importlib.import_module(f"scoremachines.{name}") for name in MODULES)]:
+        yield module.__name__, module
+        for name, thing in vars(module).items():
+            if name.startswith("_") or getattr(thing, "__module__", None) != module.__name__:
+                continue
+            if inspect.isclass(thing) or inspect.isfunction(thing):
+                yield f"{module.__name__}.{name}", thing
+            if inspect.isclass(thing):
+                members = {key: value for key, value in vars(thing).items() if not key.startswith("_")}
+                yield from (
+                    (f"{module.__name__}.{name}.{key}", value)
+                    for key, value in members.items()
+                    if inspect.isfunction(value) or isinstance(value, property | classmethod | staticmethod)
+                )
+
+
+def test_everything_public_has_a_docstring():
+    assert [name for name, thing in public() if not (thing.__doc__ or "").strip()] == []
+
+
+def test_docstrings_begin_with_a_sentence():
+    openings = {name: thing.__doc__.split("\n\n")[0].strip() for name, thing in public()}
+    assert [name for name, first in openings.items() if first[-1] not in ".:"] == []
+
+
+def test_files_stay_short():
+    """A guide of the design: a file of more than about three hundred lines holds two ideas."""
+    lengths = {path.name: len(path.read_text().splitlines()) for path in ROOT.glob("*.py")}
+    assert {name: length for name, length in lengths.items() if length > 320} == {}
+
+
+# Types at run time ----------------------------------------------------------------------------------------------
+
+TYPED = """
+import warnings
+warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated")
+from typing import Self
+from beartype import BeartypeConf, FrozenDict, beartype
+from jaxtyping import TypeCheckError, install_import_hook
+
+checked = beartype(conf=BeartypeConf(hint_overrides=FrozenDict({Self: object})))  # jaxtyping goes by method
+with install_import_hook("scoremachines", "__main__.checked"):
+    import scoremachines
+    from scoremachines import *
+    from scoremachines import metrics, plot
+import torch
+
+rng = torch.Generator().manual_seed(0)
+data = torch.rand(20, 1, 4, 4, generator=rng) * 2 - 1
+x = torch.randn(3, 1, 4, 4, generator=rng)
+column = torch.linspace(0.2, 1, 3).reshape(3, 1, 1, 1)
+for machine in (Ideal.fit(data, chunk=7), Gaussian.fit(data.split(6)), Gaussian.fit(Moments.of(data), rank=3)):
+    for noise in (Noise(0.6, 0.8), Noise(1, torch.tensor(0.5)), Noise(column, column), Noise(1.0, torch.ones(1, 1, 4, 4))):
+        machine.denoise(x, noise), machine.score(x, noise), machine.eps(x, noise), machine.log_density(x, noise)
+        machine.posterior_cov_product(x, noise, x), Machine.posterior_cov_product(machine, x, noise, x)
+    machine.to(torch.float64).denoise(x, Noise(0.6, 0.8))
+    for walk in (levels(cosine, [1.0, 0.5]), levels(flow, [1.0, 0.5]), edm_levels(3)):
+        for step in (ddim, heun, ddpm):
+            sample(machine, x, walk, step, rng)
+Ideal.fit(data).log_weights(x, Noise(0.6, 0.8))
+machine.flow(x, Noise(1.0, 2.0), Noise(1.0, 0.0)), machine.denoised_path(x, Noise(1.0, 2.0), Noise(1.0, 0.5))
+machine.emergence(Noise(1.0, 2.0)), machine.sensitivity(Noise(1.0, 2.0)), machine.denoising_error(Noise(1.0, 2.0))
+cosine(torch.rand(3)), cosine_legacy(0.3), vp(0.3), edm(torch.rand(2))
+for metric in (metrics.mse, metrics.pearson, metrics.r2, metrics.R2, metrics.cosine, metrics.explained):
+    metric(x, x + 1)
+metrics.explained(x, x + 1, data.mean(0)), metrics.nearest(x, data, 2), metrics.bootstrap(x.flatten(), rng)
+plot.image_grid(x), plot.trajectory(x, x, [2.0, 1.0, 0.0]), plot.spectrum({"lam": machine.lam})
+plot.curves(column.flatten(), {"one": column.flatten()}, "x", "y")
+grid = torch.randn(4, 4, 2)
+plot.score_field(grid, grid, grid[..., 0])
+try:
+    machine.denoise("x", Noise(1.0, 1.0))
+except TypeCheckError:
+    print("checked")
+"""
+
+
+def test_annotations_hold_at_run_time():
+    assert run(TYPED).strip() == "checked"
