@@ -1,6 +1,6 @@
 """What the ideal machine costs beyond its two matrix products; run as `python benchmarks/ideal.py`.
 
-20,000 images of 3072 values, batch 64, float32. The bare products are x Y^T and W Y, in the same chunks' total size.
+20,000 images of 3072 values, batch 64, float32. The bare products are x Y^T and W Y over the whole set.
 Both are timed alternately, so that a busy machine slows them alike; the target is a median ratio of at most 1.3.
 """
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoremachines import Gaussian, Ideal, Machine
+from scoremachines import Gaussian, Ideal, Machine, Noise
 
 SHAPE = (1, 2, 3)  # D = 6, which is also the batch size: an axis guessed from its length would go unnoticed elsewhere
 
@@ -54,3 +54,20 @@ def data(rand: Callable[..., Tensor]) -> Tensor:
     cloud = 2 * rand(10, *SHAPE) ** 3 - 1
     cloud[:, 0, 0, 0] = 0.25
     return cloud
+
+
+@pytest.fixture
+def cloud(rand):
+    """Forty asymmetric points in six dimensions with strong correlations."""
+    return (2 * rand(40, 6) ** 3 - 1) @ (0.3 * torch.eye(6) + 0.2 * torch.ones(6, 6).triu()).double()
+
+
+@pytest.fixture
+def mixed(rand):
+    """A random level for every component of every one of five images."""
+    return Noise(rand(5, 6), 0.2 + rand(5, 6))
+
+
+@pytest.fixture
+def x(cloud, randn):
+    return cloud[:5] + 0.5 * randn(5, 6)

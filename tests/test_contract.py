@@ -24,10 +24,9 @@ def x(data, randn):
     return LEVEL.add(data[:6], randn(6, *data.shape[1:]))
 
 
-def per_image(dtype=torch.float64):
-    return Noise(
-        torch.linspace(0, 1, 6, dtype=dtype).reshape(6, 1, 1, 1), torch.linspace(0.3, 2, 6).reshape(6, 1, 1, 1)
-    )
+def per_image():
+    alpha, sigma = torch.linspace(0, 1, 6), torch.linspace(0.3, 2, 6)
+    return Noise(alpha.reshape(6, 1, 1, 1), sigma.reshape(6, 1, 1, 1))
 
 
 def per_component(shape):
@@ -138,8 +137,11 @@ def test_points_that_are_not_floating_are_refused(machine, x, dtype):
 @both_dtypes
 def test_an_empty_batch_stays_empty(machine, x, dtype):
     x = x[:0].to(dtype)
-    assert machine.denoise(x, LEVEL).shape == x.shape
-    assert machine.denoise(x, LEVEL).dtype == dtype
+    for noise in (LEVEL, per_component((1, 2, 3)), Noise(torch.ones(0, 1, 2, 3), torch.ones(0, 1, 2, 3))):
+        for quantity in (machine.denoise, machine.score, machine.eps):
+            assert quantity(x, noise).shape == x.shape
+            assert quantity(x, noise).dtype == dtype
+        assert machine.log_density(x, noise).shape == (0,)
 
 
 # Batches --------------------------------------------------------------------------------------------------------

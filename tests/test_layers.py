@@ -150,7 +150,8 @@ data = torch.rand(20, 1, 4, 4, generator=rng) * 2 - 1
 x = torch.randn(3, 1, 4, 4, generator=rng)
 column = torch.linspace(0.2, 1, 3).reshape(3, 1, 1, 1)
 for machine in (Ideal.fit(data, chunk=7), Gaussian.fit(data.split(6)), Gaussian.fit(Moments.of(data), rank=3)):
-    for noise in (Noise(0.6, 0.8), Noise(1, torch.tensor(0.5)), Noise(column, column), Noise(1.0, torch.ones(1, 1, 4, 4))):
+    by_component = Noise(1.0, torch.ones(1, 1, 4, 4))
+    for noise in (Noise(0.6, 0.8), Noise(1, torch.tensor(0.5)), Noise(column, column), by_component):
         machine.denoise(x, noise), machine.score(x, noise), machine.eps(x, noise), machine.log_density(x, noise)
         machine.posterior_cov_product(x, noise, x), Machine.posterior_cov_product(machine, x, noise, x)
     machine.to(torch.float64).denoise(x, Noise(0.6, 0.8))

@@ -1,0 +1,97 @@
+"""The paper profile: restartable jobs, a chapter on a data set each, whose results are committed."""
+
+import os
+import platform
+import shutil
+import subprocess
+from dataclasses import replace as with_changes
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scorebook import results
+from scorebook.chapters import chapters, select
+from scorebook.files import fingerprint, read_json, replace, visible
+from scorebook.runner import Job, launch
+
+
+def paper_job(root: Path, chapter, dataset: str, seed: int = 0) -> Job:
+    """The job that runs a chapter on one data set of the paper profile; results do not enter its hash."""
+    parameters = {"profile": "paper", "seed": seed, "data": [dataset]}
+    files = [chapter.source, *visible(root / "src" / "scoremachines", "*.py"), root / "requirements.lock"]
+    target = root / "results" / "paper" / chapter.stem / f"{dataset}.json"
+    return Job(f"{chapter.stem}/{dataset}", chapter, parameters, target, fingerprint(root, files, parameters))
+
+
+def run(root: Path, only=None, names=None, force=False, seed=0) -> int:
+    """Run the paper jobs whose result is missing or out of date, one at a time; returns how many failed."""
+    todo = _todo(root, only, names, force, seed)
+    print(f"paper: {len(todo)} to run: {', '.join(job.name for job in todo) or 'everything is up to date'}", flush=True)
+    return sum(not _run(root, job) for job in todo)
+
+
+def _todo(root, only, names, force, seed):
+    chosen = select(chapters(root), only)
+    unknown = set(names or []) - {name for chapter in chosen for name in chapter.paper}
+    if unknown:
+        raise ValueError(f"No chosen chapter has the paper data {sorted(unknown)}; look at 'paper' in their headers.")
+    listed = [paper_job(root, chapter, name, seed) for chapter in chosen for name in chapter.paper]
+    return [job for job in listed if _is_wanted(job, names) and (force or not is_current(job))]
+
+
+def _is_wanted(job, names):
+    return not names or job.target.stem in names
+
+
+def is_current(job: Job) -> bool:
+    """Whether the committed result was made from exactly what the job would use now."""
+    return job.target.is_file() and read_json(job.target).get("manifest", {}).get("hash") == job.hash
+
+
+def _run(root, job):
+    executed = root / ".scorebook" / "paper" / f"{job.chapter.stem}.{job.target.stem}.ipynb"
+    seconds = launch(root, with_changes(job, target=executed), os.cpu_count() or 1)
+    if seconds is None:
+        return False
+    notebook = read_json(executed)
+    about = results.manifest(notebook, job.parameters["seed"]) | {
+        "date": datetime.now(UTC).date().isoformat(),
+        "hardware": hardware(),
+        "hash": job.hash,
+        "profile": "paper",
+        "seconds": round(seconds, 1),
+    }
+    _write_figures(job.target.with_suffix(""), results.figures(notebook))
+    replace(job.target, results.dump({"numbers": results.numbers(notebook), "manifest": about}))
+    return True
+
+
+def _write_figures(folder, images):
+    """Exchange the whole folder; the result file comes after it, so an interrupted job is out of date, never mixed."""
+    partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+    for leftover in (partial, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, image in images.items():
+        (partial / f"{name}.png").write_bytes(image)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def hardware() -> dict:
+    """Processor, its cores and the GPU, if there is one; nothing that names the machine."""
+    gpu = _gpu()
+    return {"cpu": _cpu(), "cores": os.cpu_count()} | ({"gpu": gpu} if gpu else {})
+
+
+def _cpu():
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _gpu():
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(query, capture_output=True, text=True).stdout.strip() if shutil.which(query[0]) else ""

@@ -1,0 +1,37 @@
+"""The documents at the root say what is so."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_example_of_the_readme_runs_and_keeps_its_promise(capsys):
+    exec(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1], {})
+    ideal, gaussian = re.findall(r"(\d+\.\d+) from the nearest", capsys.readouterr().out)
+    assert float(ideal) < 0.05
+    assert float(gaussian) > 1
+
+
+def test_every_command_of_the_documents_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = [README, *(path.read_text() for path in (ROOT / "book").glob("*.md"))]
+    named = {name for page in pages for name in re.findall(r"(?:^|`)make ([a-z-]+)", page, re.MULTILINE)}
+    assert {"book", "test", "paper"} <= named <= targets
+
+
+def test_every_file_that_the_readme_links_to_exists():
+    for name in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / name).is_file()
+
+
+def test_citation_names_an_entity_and_the_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert citation["authors"] == [{"name": "The scoremachines contributors"}]
+    assert str(citation["version"]) == project["version"]
+    assert citation["cff-version"] == "1.2.0"

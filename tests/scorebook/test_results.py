@@ -1,0 +1,247 @@
+import base64
+import json
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from scorebook import jobs, results
+from scorebook.chapters import chapters
+from scorebook.files import read_json
+
+PNG = base64.b64encode(b"not really a png").decode()
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+CELLS = f"""\
+# %%
+from IPython.display import Image, display
+from scorebook import record
+record("mean", 0.5 + seed)
+record("which", f"{{profile}} {{data[0]}}")
+assert data != ["broken"]
+
+# %% mystnb={{"figure": {{"name": "fig-a", "caption": "A."}}}}
+display({{"image/png": "{PNG}"}}, raw=True)
+"""
+
+
+def notebook(**numbers):
+    outputs = [output(name, {"number": {"value": value, "rtol": rtol}}) for name, (value, rtol) in numbers.items()]
+    return new_notebook(cells=[new_code_cell("x", outputs=outputs)])
+
+
+def output(name, payload):
+    return new_output("display_data", metadata={"scorebook": {"name": name, **payload}})
+
+
+@pytest.fixture
+def executed(book):
+    """Writes the executed notebook of chapter 01_a."""
+    book.chapter("01_a", "")
+    return lambda **numbers: book.write("notebooks/01_a.ipynb", json.dumps(notebook(**numbers)))
+
+
+def test_numbers_and_data_are_found():
+    entry = {"name": "digits", "sha256": "ab"}
+    found = notebook(b=(1, 0.0), a=([1.0, 2.0], 0.1))
+    found.cells.append(new_code_cell(outputs=[output("data-digits-train", {"data": entry})]))
+    assert results.numbers(found) == {"a": {"value": [1.0, 2.0], "rtol": 0.1}, "b": {"value": 1, "rtol": 0.0}}
+    assert results.data(found) == [entry]
+
+
+def test_a_name_is_recorded_once():
+    found = notebook(a=(1, 0.0))
+    found.cells += notebook(a=(1, 0.0)).cells
+    with pytest.raises(ValueError, match="'a' is recorded twice"):
+        results.numbers(found)
+
+
+def test_figures_are_found():
+    image = new_output("display_data", {"image/png": PNG})
+    slider = new_output("execute_result", {"image/png": PNG, "text/html": "<frame-slider></frame-slider>"})
+    named = {"mystnb": {"figure": {"name": "fig-a"}}}
+    cells = [
+        new_code_cell(outputs=[image], metadata=named),
+        new_code_cell(outputs=[image]),  # shown, but no figure
+        new_code_cell(outputs=[slider]),
+        new_code_cell(outputs=[slider], metadata={"mystnb": {"figure": {"name": "fig-b"}}}),
+        new_code_cell(outputs=[slider]),
+    ]
+    found = results.figures(new_notebook(cells=cells))
+    assert list(found) == ["fig-a", "slider-1", "fig-b", "slider-3"]
+    assert set(found.values()) == {b"not really a png"}
+
+
+@given(FINITE | st.lists(FINITE, min_size=1) | st.text() | st.booleans(), st.floats(0, 1))
+def test_every_value_agrees_with_itself(value, rtol):
+    assert results.agree(value, value, rtol)
+
+
+@given(st.floats(1e-3, 1e6), st.sampled_from([-1, 1]), st.floats(1e-6, 0.5))
+def test_tolerance_is_relative(value, sign, rtol):
+    value *= sign
+    assert results.agree(value * (1 + 0.9 * rtol), value, rtol)
+    assert not results.agree(value * (1 + 1.1 * rtol), value, rtol)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "rtol", "same"),
+    [
+        (3e-16, -2e-14, 1e-3, True),  # rounding residues
+        (2e-9, 0.0, 1e-3, False),
+        ([100.0, 0.05], [100.0, 0.0], 1e-3, True),  # the maximum norm
+        ([100.0, 0.2], [100.0, 0.0], 1e-3, False),
+        ([1.0, 2.0], [1.0], 1.0, False),
+        ([[1.0, 2.0]], [1.0, 2.0], 1.0, False),
+        (1.0, [1.0], 1.0, False),
+        (1000, 1001, 0.0, False),
+        (1000, 1001, 0.01, True),
+        ("grey", "gray", 1.0, False),
+        (True, False, 1.0, False),
+        ("1", 1, 1.0, False),
+    ],
+)
+def test_agreement(a, b, rtol, same):
+    assert results.agree(a, b, rtol) == same
+    assert results.agree(b, a, rtol) == same
+
+
+def test_comparison_lists_what_changed_what_is_missing_and_what_is_new(book, executed):
+    executed(a=(1.0, 1e-3), b=(2.0, 1e-3), c=(list(range(40)), 0.0))
+    results.update(book.root)
+    assert results.compare(book.root) == []
+
+    executed(a=(1.0009, 1e-3), c=([0.0] * 40, 1e-3), d=("text", 0.0))
+    missing, changed, new = results.compare(book.root)
+    assert missing == "01_a: b is committed as 2.0 and missing here."
+    assert changed.startswith("01_a: c is [0.0, 0.0, 0.0")
+    assert "(40) here and [0, 1, 2" in changed
+    assert "more than 0.001 (relative)" in changed
+    assert new == '01_a: d is new here, "text", and not committed.'
+
+
+def test_comparison_notices_other_data_and_orphans(book, executed):
+    path = executed(a=(1.0, 1e-3))
+    results.update(book.root)
+    book.write("results/quick/09_gone.json", '{"numbers": {}, "manifest": {"data": []}}')
+    found = notebook(a=(1.0, 1e-3))
+    entry = {"name": "digits", "split": "train", "sha256": 64 * "0", "count": 9}
+    found.cells[0].outputs.append(output("data-digits-train", {"data": entry}))
+    path.write_text(json.dumps(found))
+    assert results.compare(book.root) == [
+        "09_gone: results/quick/09_gone.json has no chapter; delete it.",
+        '01_a: data digits/train is new here, "9 images, 000000000000...", and not committed.',
+    ]
+
+
+def test_a_chapter_without_committed_numbers_is_one_line(book, executed):
+    executed(a=(1.0, 1e-3), b=(2.0, 1e-3))
+    assert results.compare(book.root) == ["01_a: results/quick/01_a.json is missing; make figures UPDATE=1 writes it."]
+
+
+def test_update_is_sorted_and_repeatable(book, executed):
+    executed(b=(1 / 3, 1e-3), a=("é", 0.0))
+    results.update(book.root)
+    path = book.root / "results" / "quick" / "01_a.json"
+    first = path.read_bytes()
+    assert read_json(path)["numbers"] == {"a": {"rtol": 0.0, "value": "é"}, "b": {"rtol": 1e-3, "value": 1 / 3}}
+    assert first.index(b'"a"') < first.index(b'"b"')
+    results.update(book.root)
+    assert path.read_bytes() == first
+    assert [p.name for p in path.parent.iterdir()] == ["01_a.json"]
+
+
+def test_no_numbers_is_valid_json(book, executed):
+    executed()
+    results.update(book.root)
+    assert read_json(book.root / "results" / "quick" / "01_a.json")["numbers"] == {}
+
+
+def test_paper_jobs_go_on_after_a_failure_and_resume(book, capfd):
+    book.chapter("01_a", CELLS, paper="[broken, good]")
+    assert jobs.run(book.root) == 1
+    output = capfd.readouterr().out
+    assert "paper: 2 to run: 01_a/broken, 01_a/good" in output
+    assert "01_a: cell 3 (from IPython.display import Image, display) failed with AssertionError" in output
+    folder = book.root / "results" / "paper" / "01_a"
+    assert sorted(p.name for p in folder.rglob("*")) == ["fig-a.png", "good", "good.json"]
+    assert (folder / "good" / "fig-a.png").read_bytes() == b"not really a png"
+    result = read_json(folder / "good.json")
+    assert {name: entry["value"] for name, entry in result["numbers"].items()} == {"mean": 0.5, "which": "paper good"}
+    assert {"data", "seed", "versions", "hardware", "seconds", "hash", "date", "profile"} == set(result["manifest"])
+    assert str(book.root) not in json.dumps(result)
+
+    assert jobs.run(book.root) == 1
+    assert "paper: 1 to run: 01_a/broken" in capfd.readouterr().out
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Executes nothing: every job gets a notebook with one number, larger each time, and one figure named after it."""
+    turn = count(1)
+
+    def launch(root, job, threads):
+        number = next(turn)
+        found = notebook(turn=(number, 0.0))
+        image = new_output("display_data", {"image/png": PNG})
+        found.cells.append(new_code_cell(outputs=[image], metadata={"mystnb": {"figure": {"name": f"fig-{number}"}}}))
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        job.target.write_text(json.dumps(found))
+        return 1.0
+
+    monkeypatch.setattr(jobs, "launch", launch)
+
+
+def test_paper_job_replaces_the_whole_result(book, stand_in):
+    book.chapter("01_a", "", paper="[mnist, fashion]")
+    assert jobs.run(book.root, names=["mnist"]) == 0
+    assert jobs.run(book.root, names=["mnist"]) == 0
+    folder = book.root / "results" / "paper" / "01_a"
+    assert sorted(p.name for p in folder.rglob("*")) == ["fig-1.png", "mnist", "mnist.json"]
+    assert jobs.run(book.root, names=["mnist"], force=True) == 0
+    assert sorted(p.name for p in folder.rglob("*")) == ["fig-2.png", "mnist", "mnist.json"]
+    assert read_json(folder / "mnist.json")["numbers"]["turn"]["value"] == 2
+
+
+def test_an_interrupted_paper_job_is_out_of_date(book, stand_in, monkeypatch):
+    book.chapter("01_a", "", paper="[mnist]")
+    monkeypatch.setattr(jobs, "replace", lambda path, data: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        jobs.run(book.root)
+    job = jobs.paper_job(book.root, chapters(book.root)[0], "mnist")
+    assert not jobs.is_current(job)
+
+
+@pytest.mark.parametrize(
+    ("name", "reruns"),
+    [
+        ("notebooks/01_a.py", True),
+        ("src/scoremachines/new.py", True),
+        ("requirements.lock", True),
+        ("src/scorebook/new.py", False),
+        ("results/paper/01_a/other.json", False),
+    ],
+)
+def test_what_a_paper_job_depends_on(book, name, reruns):
+    book.chapter("01_a", "")
+    before = jobs.paper_job(book.root, chapters(book.root)[0], "mnist").hash
+    path = book.root / name
+    book.write(name, (path.read_text() if path.is_file() else "") + "\n# edited\n")
+    assert (jobs.paper_job(book.root, chapters(book.root)[0], "mnist").hash != before) == reruns
+
+
+def test_unknown_paper_data_is_named(book):
+    book.chapter("01_a", "", paper="[mnist]")
+    with pytest.raises(ValueError, match=r"paper data \['cifar'\]"):
+        jobs.run(book.root, names=["mnist", "cifar"])
+
+
+def test_quick_figures_are_written(book):
+    image = new_output("display_data", {"image/png": PNG})
+    cell = new_code_cell(outputs=[image], metadata={"mystnb": {"figure": {"name": "fig-a"}}})
+    book.chapter("01_a", "")
+    book.write("notebooks/01_a.ipynb", json.dumps(new_notebook(cells=[cell])))
+    assert results.write_figures(book.root) == 1
+    assert (book.root / "_build" / "figures" / "01_a" / "fig-a.png").read_bytes() == b"not really a png"
