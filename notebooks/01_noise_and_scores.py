@@ -136,10 +136,10 @@ D = images[0].numel()
 # noisy one,
 #
 # $$
-# x = \alpha\, x_0 + \sigma\,\varepsilon, \qquad \varepsilon\sim\N(0, I)\ \text{independent of}\ x_0 .
+# x = \alpha\, x_0 + \sigma\,\varepsilon, \qquad \varepsilon\sim\N(0, I),
 # $$ (eq-noise-forward)
 #
-# Its {term}`signal-to-noise ratio` is $\alpha^2/\sigma^2$.
+# where the noise $\varepsilon$ is independent of $x_0$. Its {term}`signal-to-noise ratio` is $\alpha^2/\sigma^2$.
 # :::
 #
 # Throughout, $x_0$ is random: it is drawn from the *data law*, of which we only ask that $\E\norm{x_0}^2$ is finite. The
@@ -237,7 +237,7 @@ plane = Ideal.fit(points)
 # %% mystnb={"figure": {"name": "fig-noise-field", "caption": "Score (arrows) over the log density of five noisy points (brighter is more likely; the points are the white dots). With little noise each point is a peak of its own, and almost every arrow points to the nearest one. As $\\sigma$ grows the peaks merge, until one hill around the mean is left. At high noise only the mean and the spread of the data still matter."}} tags=["hide-input"]
 side = torch.linspace(-2, 2, 41, dtype=torch.float64)
 grid = torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=-1)
-spreads = [0.15, 0.3, 0.45, 0.65, 1.0, 2.0]
+spreads = [0.15, 0.3, 0.45, 0.55, 0.7, 1.5]
 frames, alts = [], []
 for spread in spreads:
     level, where = Noise(1.0, spread), grid.reshape(-1, 2)
@@ -339,8 +339,10 @@ assert_close(posterior_mean(x, y, noise), few.denoise(x, noise))
 # By {prf:ref}`lem-noise-smooth` with $h=1$ we may differentiate {eq}`eq-noise-density` under the expectation:
 #
 # $$
-# \nabla p(x) = \E\Big[\frac{\alpha x_0-x}{\sigma^2}\,\varphi_\sigma(x-\alpha x_0)\Big]
-# = \frac{\alpha\,\E[x_0\,\varphi_\sigma(x-\alpha x_0)] - x\,p(x)}{\sigma^2}.
+# \begin{split}
+# \nabla p(x) &= \E\Big[\frac{\alpha x_0-x}{\sigma^2}\,\varphi_\sigma(x-\alpha x_0)\Big]\\
+# &= \frac{\alpha\,\E[x_0\,\varphi_\sigma(x-\alpha x_0)] - x\,p(x)}{\sigma^2}.
+# \end{split}
 # $$
 #
 # Divide by $p(x)>0$ and use {eq}`eq-noise-bayes` with $h(x_0)=x_0$.
@@ -357,9 +359,10 @@ assert_close(posterior_mean(x, y, noise), few.denoise(x, noise))
 # Let $\sigma>0$ and $\E\norm{x_0}^2<\infty$, and let $J(x)=\partial D/\partial x$ be the Jacobian of the denoiser. Then
 #
 # $$
-# J(x) = \frac{\alpha}{\sigma^2}\,\Cov[x_0\mid x],
-# \qquad\text{so}\qquad
-# \Cov[x_0\mid x] = \frac{\sigma^2}{\alpha}\,J(x)\quad\text{if}\ \alpha>0 .
+# \begin{split}
+# J(x) &= \frac{\alpha}{\sigma^2}\,\Cov[x_0\mid x],\\
+# \Cov[x_0\mid x] &= \frac{\sigma^2}{\alpha}\,J(x)\quad\text{if}\ \alpha>0 .
+# \end{split}
 # $$ (eq-noise-tweedie-second)
 # :::
 #
@@ -368,15 +371,19 @@ assert_close(posterior_mean(x, y, noise), few.denoise(x, noise))
 # $h(x_0)=x_{0,i}$ gives
 #
 # $$
-# \frac{\partial_j n_i}{p} = \E\Big[x_{0,i}\,\frac{\alpha x_{0,j}-x_j}{\sigma^2}\;\Big|\;x\Big]
-# = \frac{\alpha\,\E[x_{0,i}x_{0,j}\mid x] - x_j D_i}{\sigma^2} .
+# \begin{split}
+# \frac{\partial_j n_i}{p} &= \E\Big[x_{0,i}\,\frac{\alpha x_{0,j}-x_j}{\sigma^2}\;\Big|\;x\Big]\\
+# &= \frac{\alpha\,\E[x_{0,i}x_{0,j}\mid x] - x_j D_i}{\sigma^2} .
+# \end{split}
 # $$
 #
 # By Tweedie's formula $\partial_j p/p = (\alpha D_j-x_j)/\sigma^2$. The quotient rule, with $D_i=n_i/p$, gives
 #
 # $$
-# \partial_j D_i = \frac{\partial_j n_i}{p} - D_i\,\frac{\partial_j p}{p}
-# = \frac{\alpha}{\sigma^2}\big(\E[x_{0,i}x_{0,j}\mid x] - D_iD_j\big).
+# \begin{split}
+# \partial_j D_i &= \frac{\partial_j n_i}{p} - D_i\,\frac{\partial_j p}{p}\\
+# &= \frac{\alpha}{\sigma^2}\big(\E[x_{0,i}x_{0,j}\mid x] - D_iD_j\big).
+# \end{split}
 # $$
 #
 # The terms with $x_j$ have cancelled, and the bracket is the posterior covariance.
@@ -466,9 +473,10 @@ assert_close(-few.eps(x, noise) / noise.sigma, few.score(x, noise))
 # $\tilde s$ follow from it by the first row of the table. Since $x$ is the same for prediction and target, it drops out of each difference:
 #
 # $$
-# \norm{\tilde\varepsilon-\varepsilon}^2=\frac{\alpha^2}{\sigma^2}\norm{\tilde D-x_0}^2,
-# \qquad
-# \sigma^2\,\Big\lVert\tilde s+\frac{\varepsilon}{\sigma}\Big\rVert^2=\norm{\tilde\varepsilon-\varepsilon}^2 .
+# \begin{split}
+# \norm{\tilde\varepsilon-\varepsilon}^2 &= \frac{\alpha^2}{\sigma^2}\norm{\tilde D-x_0}^2,\\
+# \sigma^2\,\norm{\tilde s+\varepsilon/\sigma}^2 &= \norm{\tilde\varepsilon-\varepsilon}^2 .
+# \end{split}
 # $$ (eq-noise-losses)
 #
 # At one noise level the minimiser is the same for all three, and the score loss weighted by $\sigma^2$ *is* the noise loss. Across levels
@@ -836,8 +844,10 @@ assert_close(corrected, heun(few, x, x0_hat, now, nxt))
 # Inserting $x'$ shows that $x=\alpha x_0+\sigma\varepsilon$ with $\sigma\varepsilon=\frac{\alpha}{\alpha'}\sigma'\varepsilon'+\sqrt{\cdots}\,\xi$. So $\varepsilon$ and $\varepsilon'$ are both standard normal, independent of $x_0$ and jointly Gaussian, and each coordinate pair has correlation
 #
 # $$
-# \rho = \frac{\alpha\,\sigma'}{\alpha'\,\sigma}\in[0,1],\qquad \rho^2=\text{ratio of the two signal-to-noise ratios}.
+# \rho = \frac{\alpha\,\sigma'}{\alpha'\,\sigma}\in[0,1] ,
 # $$ (eq-noise-rho)
+#
+# whose square is the ratio of the two signal-to-noise ratios.
 #
 # :::{prf:proposition} The bridge
 # :label: prop-noise-bridge
@@ -957,7 +967,7 @@ fig
 # dy=\hat\varepsilon\,dr .
 # $$ (eq-noise-ve)
 #
-# The choice $c=(\alpha^2+\sigma^2)^{-1/2}$ gives the variance-preserving form, where the level is an angle and the flow a rotation of $D$ into $\hat\varepsilon$; it
+# The choice $c=(\alpha^2+\sigma^2)^{-1/2}$ gives the variance-preserving form, where the level is an angle and a step turns $x$ in the plane of $D$ and $\hat\varepsilon$; it
 # exists at $\alpha=0$ too.
 #
 # What of samplers, which take finite steps? For ddim nothing changes, and for heun something does.
@@ -1218,7 +1228,7 @@ record("flow_half", math.log(flow(0.5).snr))
 # | evaluations of heun on that grid, to $\sigma=0$ | $2n-1=35$ {cite:p}`karras2022edm` | {glue:text}`evaluations_edm` |
 # | order of heun | 2 {cite:p}`karras2022edm` | {glue:text}`slope_heun_edm_far:.2f` on EDM, {glue:text}`slope_heun_cosine_far:.2f` on cosine, to 0.002 |
 # | ddim, dependence on the schedule at matched ratio | none: it is Euler in $\sigma/\alpha$ {cite:p}`song2021ddim` | difference {glue:text}`matched_ddim:.0e` |
-# | denoising minus explicit score matching | a constant {cite:p}`vincent2011` | the minimal error, within {glue:text}`error_denoising:.2f` of {glue:text}`loss_explicit:.2f` |
+# | denoising minus explicit score matching | a constant {cite:p}`vincent2011` | with the constant of {eq}`eq-noise-vincent` taken off: {glue:text}`loss_denoising:.2f`, explicit {glue:text}`loss_explicit:.2f` |
 #
 # Two things deserve care when results are compared. The legacy cosine and VP schedules do not end at pure noise, so a sampler that starts from $\N(0,I)$ there
 # starts slightly off. And "cosine" names at least two schedules in public code.

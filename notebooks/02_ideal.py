@@ -71,7 +71,7 @@ from scoremachines.data import load
 
 SETTINGS = {
     "quick": {"probes": 256, "seeds": 32, "dtype": torch.float64},
-    "paper": {"probes": 128, "seeds": 32, "dtype": torch.float32},
+    "paper": {"probes": 128, "seeds": 16, "dtype": torch.float32},
 }
 probes, seeds, dtype = SETTINGS[profile].values()
 rng = torch.Generator().manual_seed(seed)
@@ -128,9 +128,10 @@ record("seeds", seeds)
 # Gaussians, one about each shrunken image:
 #
 # $$
-# p(x) = \frac1N \sum_{i=1}^N \varphi_\sigma(x - \alpha y_i),
-# \qquad
-# \varphi_\sigma(u) = (2 \pi \sigma^2)^{-D/2} \exp\Bigl( -\frac{\norm{u}^2}{2 \sigma^2} \Bigr).
+# \begin{split}
+# & p(x) = \frac1N \sum_{i=1}^N \varphi_\sigma(x - \alpha y_i), \\
+# & \varphi_\sigma(u) = (2 \pi \sigma^2)^{-D/2} \exp\Bigl( -\frac{\norm{u}^2}{2 \sigma^2} \Bigr).
+# \end{split}
 # $$ (eq-ideal-density)
 #
 # :::{prf:definition} Ideal machine
@@ -149,9 +150,10 @@ record("seeds", seeds)
 # For every $\alpha \ge 0$, $\sigma > 0$ and $x \in \R^D$,
 #
 # $$
-# D(x) = \sum_{i=1}^N w_i(x)\, y_i,
-# \qquad
-# w(x) = \softmax_i \Bigl( -\frac{\norm{x - \alpha y_i}^2}{2 \sigma^2} \Bigr),
+# \begin{split}
+# & D(x) = \sum_{i=1}^N w_i(x)\, y_i, \\
+# & w(x) = \softmax_i \Bigl( -\frac{\norm{x - \alpha y_i}^2}{2 \sigma^2} \Bigr),
+# \end{split}
 # $$ (eq-ideal-softmax)
 #
 # and the {term}`score` of {eq}`eq-ideal-density` is $\nabla \log p(x) = (\alpha D(x) - x) / \sigma^2$.
@@ -166,9 +168,11 @@ record("seeds", seeds)
 # $$
 #
 # because the prefactors cancel. The mean of $x_0 = y_I$ under this posterior is the sum in {eq}`eq-ideal-softmax`.
-# For the score, differentiate {eq}`eq-ideal-density`:
-# $\nabla \varphi_\sigma(x - \alpha y_i) = \varphi_\sigma(x - \alpha y_i) (\alpha y_i - x) / \sigma^2$, and so
-# $\nabla p / p = \sum_i w_i (\alpha y_i - x) / \sigma^2 = (\alpha D - x) / \sigma^2$.
+# For the score, differentiate {eq}`eq-ideal-density`. The gradient of $\varphi_\sigma(u)$ is $-\varphi_\sigma(u)\, u / \sigma^2$, and so
+#
+# $$
+# \frac{\nabla p(x)}{p(x)} = \sum_i w_i(x)\, \frac{\alpha y_i - x}{\sigma^2} = \frac{\alpha D(x) - x}{\sigma^2} .
+# $$
 # :::
 #
 # The theorem is five lines of code. We compare them with `Ideal` of the library, and its score with the derivative of its
@@ -288,7 +292,7 @@ def streamed(x, noise, chunks):
 
 noise = Noise(1.0, 0.5)
 x = noise.add(few[:16], normal(few[:16].shape).double())
-for chunk in (1, 7, 300):
+for chunk in (3, 50, 300):
     assert_close(streamed(x, noise, few.split(chunk)), machine.denoise(x, noise))
     assert_close(Ideal.fit(few, chunk=chunk).denoise(x, noise), machine.denoise(x, noise))
 
@@ -332,7 +336,7 @@ for name in data:
         x = noise.add(x0, eps)
         trap[name, sigma] = averaging_errors(ideal[name], x, noise, trap_sizes[name])
 
-# %% mystnb={"figure": {"name": "fig-ideal-trap", "caption": "The plain average of per-chunk answers is wrong. Root-mean-square error per pixel (pixels span $[-1, 1]$) against the chunk size, for noised training images; one panel per data set. The last point of each curve is a single chunk, where both rules agree. The error is as large as the image contrast at low noise, and shrinks only when the chunk is nearly the whole training set."}, "image": {"alt": "Error curves against chunk size on a logarithmic axis. At sigma 0.3 the error stays of the order of several tenths for all chunk sizes and drops to zero only when one chunk holds all images; at sigma 3 it is much smaller.", "width": "90%", "classes": "dark-light"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-ideal-trap", "caption": "The plain average of per-chunk answers is wrong. Root-mean-square error per pixel (pixels span $[-1, 1]$) against the chunk size, for noised training images; one panel per data set. The last point of each curve is a single chunk, where both rules agree. At low noise the error is a sizeable part of the image contrast for every chunk that is smaller than the training set."}, "image": {"alt": "Error curves against chunk size on a logarithmic axis. At sigma 0.3 the error lies between a tenth and a quarter for all chunk sizes and drops to zero only when one chunk holds all images; at sigma 3 it is close to zero.", "width": "90%", "classes": "dark-light"}} tags=["hide-input"]
 fig, axes = plot.figure(1, len(data), size=(6.4, 3.4), sharey=True, squeeze=False)
 for axis, name in zip(axes[0], data, strict=True):
     series = {f"σ = {sigma:g}": torch.tensor(trap[name, sigma]) for sigma in trap_sigmas}
@@ -372,11 +376,10 @@ assert_close(by_hand, machine.denoise(x, noise))
 # A denoising network $f$ is trained on noised training images. At one noise level its loss is
 #
 # $$
-# L(f) = \frac1N \sum_{i=1}^N \E_\epsilon \norm{f(\alpha y_i + \sigma \epsilon) - y_i}^2 = \E \norm{f(x) - x_0}^2,
-# \qquad x_0 \sim \hat p_0.
+# L(f) = \frac1N \sum_{i=1}^N \E_\epsilon \norm{f(\alpha y_i + \sigma \epsilon) - y_i}^2 = \E \norm{f(x) - x_0}^2
 # $$ (eq-ideal-loss)
 #
-# The second form says it all: this is least squares under the *empirical* law, not under the law of all images.
+# with $x_0 \sim \hat p_0$. The second form says it all: this is least squares under the *empirical* law, not under the law of all images.
 #
 # :::{prf:theorem} The ideal machine is the unique minimiser of the training loss
 # :label: thm-ideal-minimiser
@@ -384,7 +387,10 @@ assert_close(by_hand, machine.denoise(x, noise))
 # For every measurable $f$ with $L(f) < \infty$
 #
 # $$
-# L(f) = L(D) + \E \norm{f(x) - D(x)}^2, \qquad L(D) = \E\, \tr \Cov[x_0 \mid x],
+# \begin{split}
+# & L(f) = L(D) + \E \norm{f(x) - D(x)}^2, \\
+# & L(D) = \E\, \tr \Cov[x_0 \mid x],
+# \end{split}
 # $$ (eq-ideal-excess)
 #
 # where $x \sim p$. Hence $L(f) \ge L(D)$, with equality only if $f = D$ almost everywhere. If $f$ is continuous and
@@ -392,11 +398,11 @@ assert_close(by_hand, machine.denoise(x, noise))
 # :::
 #
 # :::{prf:proof}
-# Write $f(x) - x_0 = (f(x) - D(x)) + (D(x) - x_0)$ and expand the square. The cross term is twice
-# $\E[(f(x) - D(x)) \cdot (D(x) - x_0)]$. Given $x$, its first factor is a constant and $\E[D(x) - x_0 \mid x] = 0$ by
+# Write $f - x_0 = (f - D) + (D - x_0)$, all at the same $x$, and expand the square. The cross term is twice
+# $\E[(f - D) \cdot (D - x_0)]$. Given $x$, its first factor is a constant and $\E[D(x) - x_0 \mid x] = 0$ by
 # definition of $D$; so the cross term vanishes. (All terms are finite, because $D$ is bounded by the largest image and
-# $L(f)$ is finite.) The term that remains is $\E \norm{D(x) - x_0}^2 = \E\, \tr \Cov[x_0 \mid x]$. Equality forces
-# $\int p(x) \norm{f(x) - D(x)}^2 dx = 0$; since $p > 0$ everywhere, $f = D$ outside a set of Lebesgue measure zero. Two
+# $L(f)$ is finite.) The term that remains, $\E \norm{D - x_0}^2$, is
+# $\E\, \tr \Cov[x_0 \mid x]$. Equality forces $\int p\, \norm{f - D}^2 dx = 0$; since $p > 0$ everywhere, $f = D$ outside a set of Lebesgue measure zero. Two
 # continuous functions that agree almost everywhere agree everywhere.
 # :::
 #
@@ -422,7 +428,7 @@ D, G = ideal[name].denoise(x, noise), gaussian[name].denoise(x, noise)
 excess = ((G - x0).square() - (D - x0).square()).flatten(1).sum(1)
 distance = (G - D).square().flatten(1).sum(1)
 spread = (excess - distance).std() / len(x) ** 0.5
-assert (excess.mean() - distance.mean()).abs() < 4 * spread
+assert (excess.mean() - distance.mean()).abs() < 4 * spread + 1e-4 * distance.mean()
 
 # %% tags=["remove-cell"]
 record("excess", excess.mean(), rtol=0.01)
@@ -452,13 +458,14 @@ record("excess_error", spread, rtol=0.05)
 # be positive. Let $w_*$ be the total weight of the $k$ copies, and $R = \max_{i,j} \norm{y_i - y_j}$. Then
 #
 # $$
-# 1 - w_*(x) \le \frac{N - k}{k}\, e^{-\Delta(x) / (2 \sigma^2)},
-# \qquad
-# \norm{D(x) - y_*} \le R\, \frac{N - k}{k}\, e^{-\Delta(x) / (2 \sigma^2)} .
+# \begin{split}
+# & 1 - w_*(x) \le \frac{N - k}{k}\, e^{-\Delta(x) / (2 \sigma^2)}, \\
+# & \norm{D(x) - y_*} \le R\, \frac{N - k}{k}\, e^{-\Delta(x) / (2 \sigma^2)} .
+# \end{split}
 # $$ (eq-ideal-collapse)
 #
 # In particular, at $\alpha = 1$, $D(x) \to y_*$ as $\sigma \to 0$ for every $x$ that is not on the boundary between two
-# Voronoi cells of the training images.
+# Voronoi cells of the training images (the cell of an image holds the points nearer to it than to any other).
 # :::
 #
 # :::{prf:proof}
@@ -508,8 +515,7 @@ for sigma in (0.5, 0.3, 0.2, 0.1):
 # image. Suppose that at some level $\sigma_1$ the state $x_1$ has $y_*$ as its nearest image, with a gap
 #
 # $$
-# \Delta(x_1) \ge \Delta_1 := 2 \sigma_1^2 \log \frac{4 N R^2}{s},
-# \qquad \Delta_1 \le \frac{s}{2} .
+# \Delta(x_1) \ge \Delta_1 := 2 \sigma_1^2 \log \frac{4 N R^2}{s}, \qquad \Delta_1 \le \frac{s}{2} .
 # $$ (eq-ideal-capture)
 #
 # Then the probability flow, and `ddim` on any decreasing list of levels from $\sigma_1$ on, keep $y_*$ as the nearest image,
@@ -642,13 +648,12 @@ pictures(rows, sides, titles)
 #
 # | Euclidean distance | digits | photograph patches |
 # |---|---|---|
-# | largest, sample to nearest training image | {glue:text}`sample_distance_digits:.0e` | {glue:text}`sample_distance_photos:.0e` |
+# | at most, sample to nearest training image | {glue:text}`sample_distance_digits:.0e` | {glue:text}`sample_distance_photos:.0e` |
 # | median, held-out image to nearest training image | {glue:text}`held_distance_digits:.2f` | {glue:text}`held_distance_photos:.2f` |
 # | median, training image to nearest other training image | {glue:text}`train_distance_digits:.2f` | {glue:text}`train_distance_photos:.2f` |
 # | different training images among the {glue:text}`seeds` samples | {glue:text}`different_images_digits` | {glue:text}`different_images_photos` |
 #
-# Fresh images of the same kind keep a distance of order one. The samples have a distance of zero, within rounding (values below
-# $10^{-9}$ are shown as $10^{-9}$).
+# Fresh images of the same kind keep a distance of order one. The samples have a distance of zero, within rounding.
 #
 # ### Does the solver matter?
 #
@@ -685,7 +690,7 @@ for name in data:
         agreed[name, label] = torch.tensor([(i == reference).double().mean() for _, i in ends])
         variety[name, label] = [len(i.unique()) for _, i in ends]
 
-# %% mystnb={"figure": {"name": "fig-ideal-solver", "caption": "Landing on a training image is easy; landing on the right one is not. Left: fraction of samples that lie on a training image. Right: fraction that reach the same image as Heun's method on 40 levels from the same seed (`ddpm` adds fresh noise, so it has no reason to). On the levels that end at $\\sigma = 0.002$ every solver lands on a training image with any number of steps; the evenly spaced cosine times end with a large step, and need more of them."}, "image": {"alt": "Two columns of curves against the number of levels. On the left three solvers stay at or near one for all numbers of levels, and the cosine curve rises from a low value to one. On the right the fraction of agreement rises with the number of levels for ddim and heun and stays near zero for ddpm.", "width": "95%", "classes": "dark-light"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-ideal-solver", "caption": "Landing on a training image is easy; landing on the right one is not. Left: fraction of samples that lie on a training image. Right: fraction that reach the same image as Heun's method on 40 levels from the same seed (`ddpm` adds fresh noise, so it has no reason to). On the levels that end at $\\sigma = 0.002$ the solvers land on a training image with any number of steps; the evenly spaced cosine times end with a large step, and need more of them."}, "image": {"alt": "Two columns of curves against the number of levels. On the left three solvers stay at or near one for all numbers of levels, and the cosine curve rises from a low value to one. On the right the fraction of agreement rises with the number of levels for ddim and heun and stays near zero for ddpm.", "width": "95%", "classes": "dark-light"}} tags=["hide-input"]
 fig, axes = plot.figure(len(data), 2, size=(6.4, 3.1 * len(data)), sharex=True, sharey=True, squeeze=False)
 for row, name in zip(axes, data, strict=True):
     for axis, found, title in zip(
@@ -712,8 +717,8 @@ for name in data:
 
 # %% [markdown]
 # The extreme case is instructive. With two levels, $\sigma = 80$ and $0.002$, `ddim` jumps to the mean image and from there to its
-# nearest training image: {glue:text}`landed_two_digits:.0f` per cent of the samples lie on a training image, but all
-# {glue:text}`seeds` seeds give only {glue:text}`variety_two_digits` different image(s). Exact landing is a property of the last step
+# nearest training image: {glue:text}`landed_two_digits:.0f` per cent of the digits lie on a training image, but the number of
+# different images among all {glue:text}`seeds` seeds is {glue:text}`variety_two_digits`. Exact landing is a property of the last step
 # alone. From a last level $\sigma_n$ where the posterior has condensed, the step into $\sigma = 0$ returns $D(x)$, which
 # {prf:ref}`thm-ideal-collapse` puts within an exponentially small distance of a training image. When the last level is still high, as
 # for a few evenly spaced cosine times, the step returns an average of several images. With five cosine times only
@@ -871,9 +876,10 @@ frame_slider(frames, [f"σ = {sigma:.2f}" for sigma in slide_sigmas], alts, labe
 # $H(\sigma) = \E\bigl[ -\sum_i w_i(x) \log w_i(x) \bigr]$, the logarithm of the geometric mean of $N_{\mathrm{eff}}$. Then
 #
 # $$
-# H(\sigma) = \E[-\log w_I(x)] = \log N - \mathcal I(I; x),
-# \qquad
-# \frac{\mathrm d H}{\mathrm d \log \sigma} = \frac{\E\, \tr \Cov[x_0 \mid x]}{\sigma^2},
+# \begin{split}
+# & H(\sigma) = \E[-\log w_I(x)] = \log N - \mathcal I(I; x), \\
+# & \frac{\mathrm d H}{\mathrm d \log \sigma} = \frac{\E\, \tr \Cov[x_0 \mid x]}{\sigma^2},
+# \end{split}
 # $$ (eq-ideal-information)
 #
 # where $\mathcal I(I; x)$ is the mutual information of the image number and $x$. Hence
@@ -975,7 +981,7 @@ for name in data:
 # Along a single sampling path the posterior variance behaves in the same way, but in bursts.
 
 
-# %%
+# %% tags=["hide-input"]
 def along(name, shown=6):
     """The largest weight and the rate tr Cov / sigma^2 along the first sampling paths: (levels, shown) each."""
     top, rates = [], []
@@ -1017,9 +1023,10 @@ fig
 # Let $x = \alpha y_1 + \sigma \epsilon$. Then the log odds of the right image obey
 #
 # $$
-# \E \log \frac{w_1(x)}{1 - w_1(x)} \;\ge\; \mathcal I(\sigma) - \log(N - 1),
-# \qquad
-# \mathcal I(\sigma) \le \mathcal I_G(\sigma) := \frac12 \sum_{k=1}^D \log \Bigl( 1 + \frac{\alpha^2 \lambda_k}{\sigma^2} \Bigr).
+# \begin{split}
+# & \E \log \frac{w_1(x)}{1 - w_1(x)} \;\ge\; \mathcal I(\sigma) - \log(N - 1), \\
+# & \mathcal I(\sigma) \le \mathcal I_G(\sigma) := \frac12 \sum_{k=1}^D \log \Bigl( 1 + \frac{\alpha^2 \lambda_k}{\sigma^2} \Bigr).
+# \end{split}
 # $$ (eq-ideal-odds)
 #
 # The second inequality is an equality when $p_0$ is Gaussian.
@@ -1139,7 +1146,7 @@ fig
 # For the surrogates the annealed estimate is good, although $D$ and $N$ are far from any limit; the inequality {eq}`eq-ideal-odds` holds at every level, which the
 # code asserts up to Monte-Carlo error. What remains between surrogate and real images is the
 # information that a Gaussian with the same covariance would carry and that the images do not. It is moderate for the digits. For the patches it is large:
-# one covariance has to serve flat sky and sharp edges alike, and the flat patches, which are the majority, differ from each other by far less than the
+# one covariance has to serve flat sky and sharp edges alike, and flat patches differ from each other by far less than the
 # covariance says.
 #
 # The logarithm is the moral. By the estimate, lowering the condensation level from 1 to 0.5 takes

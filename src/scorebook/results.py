@@ -9,7 +9,7 @@ from platform import python_version
 from scorebook.chapters import chapters
 from scorebook.files import read_json, replace
 
-FLOOR = 1e-6  # of data in [-1, 1]: numbers below it are compared absolutely, so rounding residues never disagree
+FLOOR = 1e-13  # numbers below it are rounding residues of float64 and are compared absolutely
 
 
 def numbers(notebook: dict) -> dict:
@@ -114,7 +114,7 @@ def _differences(new, old):
 def agree(a, b, rtol: float) -> bool:
     """Whether two recorded values agree: text, truth values and rtol = 0 exactly, others as max|a - b| <= rtol scale.
 
-    The scale is max|b|, and at least 1e-6.
+    The scale is max|b|, and at least 1e-13.
     """
     if rtol == 0 or isinstance(a, str | bool) or isinstance(b, str | bool):
         return a == b

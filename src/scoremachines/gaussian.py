@@ -231,7 +231,8 @@ def _scalars(noise: Noise) -> tuple[float, float]:
 def _rowwise(f, u: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     """Apply f(u, alpha, sigma) with one level for the whole batch, or row by row when each image has its own."""
     if len(u) == 0:
-        return u
+        one = u.new_ones(u.shape[1])
+        return f(u, one, one)
     if len(alpha) == 1:
         return f(u, alpha[0], sigma[0])
     return torch.cat([f(u[b : b + 1], alpha[b], sigma[b]) for b in range(len(u))])

@@ -14,6 +14,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from scorebook.__main__ import main
+
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements.lock").read_text().splitlines()
 PINS = {canonicalize_name(name): pin for name, pin in (line.split("==") for line in LOCK)}
@@ -78,6 +80,19 @@ def test_ci_script_is_executable_and_uses_the_commands_of_the_makefile():
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     called = re.findall(r"\bmake ([a-z-]+)", script.read_text())
     assert {"test", "book", "figures", "check-site"} <= set(called) <= set(targets)
+
+
+def test_makefile_calls_commands_that_exist(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = set(re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE))
+    assert set(re.findall(r"\$\(BOOK\) ([a-z]+)", (ROOT / "Makefile").read_text())) == listed
+
+
+def test_a_wrong_argument_is_one_sentence(book, monkeypatch, capsys):
+    monkeypatch.chdir(book.root)
+    assert main(["run", "--only", "07"]) == 1
+    assert capsys.readouterr().err == "error: No chapter is called '07'; there are [].\n"
 
 
 def test_old_python_is_refused_in_one_sentence(tmp_path):

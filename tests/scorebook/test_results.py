@@ -89,8 +89,8 @@ def test_tolerance_is_relative(value, sign, rtol):
 @pytest.mark.parametrize(
     ("a", "b", "rtol", "same"),
     [
-        (3e-16, -2e-14, 1e-3, True),  # rounding residues
-        (2e-9, 0.0, 1e-3, False),
+        (3e-17, -2e-17, 1e-3, True),  # rounding residues
+        (2e-12, 0.0, 1e-3, False),
         ([100.0, 0.05], [100.0, 0.0], 1e-3, True),  # the maximum norm
         ([100.0, 0.2], [100.0, 0.0], 1e-3, False),
         ([1.0, 2.0], [1.0], 1.0, False),
