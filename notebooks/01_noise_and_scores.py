@@ -1020,7 +1020,7 @@ def scaled_path(schedule):
     return torch.stack(scaled)
 
 
-start = normal((16, *images.shape[1:]))
+start = normal((8, *images.shape[1:]))
 ratios = [50 * (0.02 / 50) ** (k / 30) for k in range(31)]
 paths = {name: scaled_path(schedules[name]) for name in schedules}
 for path in paths.values():
@@ -1161,7 +1161,7 @@ path = levels(cosine, evenly(1, 0, 61))
 shown = [0, 12, 24, 32, 40, 48, 54, 60]
 made, walks, gaps = {}, {}, {}
 for name, x0 in clean.items():
-    rng = torch.Generator().manual_seed(seed)  # whatever was drawn before
+    rng = torch.Generator().manual_seed(seed)  # independent of the draws above
     noises = normal((8, *x0.shape[1:]))
     for kind in (Gaussian, Ideal):
         states = list(trajectory(kind.fit(x0), noises, path))

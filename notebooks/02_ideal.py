@@ -760,7 +760,7 @@ def measure(name, x0, eps):
         w = log_w.exp()
         D, G = (w @ machine.data.flatten(1)).reshape(x.shape), gaussian[name].denoise(x, noise)
         entropy = -(w * log_w).sum(1)
-        trace = (w @ machine.energy - D.flatten(1).square().sum(1)).clamp(min=0)
+        trace = (w @ machine.energy.to(w) - D.flatten(1).square().sum(1)).clamp(min=0)
         participation = -w.square().sum(1).log()
         table.append([entropy, participation, w.amax(1), trace, metrics.mse(D, x0), metrics.mse(G, x0)])
     names = ("entropy", "participation", "top", "trace", "ideal", "gaussian")
@@ -987,7 +987,7 @@ def along(name, shown=6):
     top, rates = [], []
     for state in paths[name][:-1]:
         w = ideal[name].log_weights(state.x[:shown], state.noise).exp()
-        trace = w @ ideal[name].energy - state.x0[:shown].flatten(1).square().sum(1)
+        trace = w @ ideal[name].energy.to(w) - state.x0[:shown].flatten(1).square().sum(1)
         top.append(w.amax(1))
         rates.append(trace.clamp(min=0) / state.noise.sigma**2)
     return torch.stack(top), torch.stack(rates)
@@ -1259,7 +1259,7 @@ for name in data:
 #
 # The paper profile runs the cells of this chapter on all training images of MNIST, Fashion-MNIST and CIFAR-10; {ref}`reproducing` says how. {numref}`fig-ideal-sets` compares all data sets at hand.
 
-# %% tags=["hide-input"]
+# %% mystnb={"markdown_format": "myst"} tags=["hide-input"]
 committed = paper("02_ideal")
 ROWS = {
     "training images": "count_{}",
@@ -1274,9 +1274,15 @@ ROWS = {
     "held out: ideal worse than Gaussian below": "worse_below_{}",
     "held out: ideal worse than doing nothing below": "useless_below_{}",
 }
+
+
+def shown(value):
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
 if committed:
     head = ["", *(TITLES[name] for name in committed)]
-    body = [[label, *(f"{committed[name][key.format(name)]:.3g}" for name in committed)] for label, key in ROWS.items()]
+    body = [[label, *(shown(committed[name][key.format(name)]) for name in committed)] for label, key in ROWS.items()]
     table = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body]]
     display(
         Markdown(

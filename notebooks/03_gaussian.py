@@ -609,13 +609,15 @@ for name in data:
 record("steps", steps)
 
 # %% mystnb={"figure": {"name": "fig-gaussian-rotation", "caption": "Share of $|x_t|^2$ outside the plane of the first and the last state, on the cosine schedule. It vanishes at both ends by construction and stays at a few percent in between: a trajectory is nearly a rotation in a plane, for the Gaussian and for the ideal machine."}, "image": {"alt": "Curves that are zero at both ends of the time axis and have a single low hump, a few percent high.", "width": "80%"}} tags=["hide-input"]
-plot.curves(
+fig = plot.curves(
     torch.linspace(1, 0, steps + 1),
     planes,
     xlabel="time t (cosine schedule, 1 is pure noise)",
     ylabel="share of |x|² outside the plane",
     xscale="linear",
 )
+fig.axes[0].invert_xaxis()
+fig
 
 # %% [markdown]
 # At its largest the share outside is {glue:text}`digits_outside_gaussian:.3f` for digits and {glue:text}`photos_outside_gaussian:.3f` for photos under the Gaussian machine, and {glue:text}`digits_outside_ideal:.3f` and {glue:text}`photos_outside_ideal:.3f` under the ideal one. The picture is a consequence of two facts: images have most components far from the crossover at any one time, and $\max(a,b)$ is close to $\sqrt{a^2+b^2}$ there.
@@ -648,6 +650,9 @@ for label, curve in low_rank.items():
 
 # %% mystnb={"figure": {"name": "fig-gaussian-rank", "caption": "Held-out denoising error of low-rank Gaussian machines. Dropping the remaining variance puts a floor under the error: the machine projects detail away even when there is almost no noise. An isotropic remainder removes the floor at no cost."}, "image": {"alt": "Log-log curves of error against sigma. Curves with dropped remainder flatten at small sigma, the lower the rank the higher the floor; the curves with isotropic remainder keep falling close to the full-rank curve.", "width": "85%"}} tags=["hide-input"]
 plot.curves(torch.tensor(sigmas), low_rank, "noise level σ", "mean squared error, held out", yscale="log")
+
+# %% [markdown]
+# At $\sigma=0.05$ eight components with the rest dropped leave an error of {glue:text}`low_rank_rank_8_drop:.4f`; with an isotropic remainder it is {glue:text}`low_rank_rank_8_isotropic:.4f`, close to the {glue:text}`low_rank_full_rank:.4f` of the full covariance.
 
 # %% [markdown]
 # ## The Gaussian against the ideal machine
