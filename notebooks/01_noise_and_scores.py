@@ -139,7 +139,7 @@ D = images[0].numel()
 # x = \alpha\, x_0 + \sigma\,\varepsilon, \qquad \varepsilon\sim\N(0, I),
 # $$ (eq-noise-forward)
 #
-# where the noise $\varepsilon$ is independent of $x_0$. Its {term}`signal-to-noise ratio` is $\alpha^2/\sigma^2$.
+# where the noise $\varepsilon$ is independent of $x_0$. Its {term}`signal-to-noise ratio` is $\alpha^2/\sigma^2$, infinite at $\sigma=0$.
 # :::
 #
 # Throughout, $x_0$ is random: it is drawn from the *data law*, of which we only ask that $\E\norm{x_0}^2$ is finite. The
@@ -154,7 +154,7 @@ x = 0.6 * x0 + 0.8 * eps
 assert_close(noise.add(x0, eps), x)
 assert_close(noise.snr, (0.6 / 0.8) ** 2)
 
-# %% mystnb={"figure": {"name": "fig-noise-slider", "caption": "Real images under more and more noise; the same images and the same noise $\\varepsilon$ in every frame, with $\\alpha=\\cos\\theta$ and $\\sigma=\\sin\\theta$. Fine detail goes first. Near $\\sigma/\\alpha=1$ large shapes are all that is left, and at $\\alpha=0$ the image is gone altogether: that last level exists only because the level is a pair."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-noise-slider", "caption": "Real images under more and more noise; the same images and the same noise $\\varepsilon$ in every frame, with $\\alpha=\\cos\\theta$ and $\\sigma=\\sin\\theta$. Fine detail goes first. At $\\sigma=\\alpha$ only traces of the largest shapes are left, and at $\\alpha=0$ the image is gone altogether: that last level exists only because the level is a pair."}} tags=["hide-input"]
 frames, names, alts = [], [], []
 some = {}
 for name, x in clean.items():  # of the first 64 images the six with most contrast
@@ -191,7 +191,7 @@ frame_slider(frames, labels=names, alts=alts, label="Noise level")
 #
 # Scaling a level scales the noisy image and nothing else: if $c>0$, then $(c\alpha, c\sigma)$ turns $x_0$ into
 # $c\,x$. Two levels with $\sigma>0$ differ by such a factor exactly when they have the same signal-to-noise ratio.
-# That ratio is therefore the information content of a level, and the factor is a choice of units.
+# The ratio therefore says how much of the image a level lets through, and the factor is a choice of units.
 # We use this fact {ref}`below <schedules-at-matched-snr>`, where it makes schedules comparable.
 #
 # ## The noisy density and its score
@@ -234,7 +234,7 @@ frame_slider(frames, labels=names, alts=alts, label="Noise level")
 points = torch.tensor([[-1.0, -0.6], [-0.5, 0.9], [0.2, -0.1], [0.9, 0.8], [1.1, -0.9]], dtype=torch.float64)
 plane = Ideal.fit(points)
 
-# %% mystnb={"figure": {"name": "fig-noise-field", "caption": "Score (arrows) over the log density of five noisy points (brighter is more likely; the points are the white dots). With little noise each point is a peak of its own, and almost every arrow points to the nearest one. As $\\sigma$ grows the peaks merge, until one hill around the mean is left. At high noise only the mean and the spread of the data still matter."}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-noise-field", "caption": "Score (arrows) over the log density of five noisy points (brighter is more likely; the points are the white dots; arrow lengths are compressed). With little noise each point is a peak of its own, and almost every arrow points to the nearest one. As $\\sigma$ grows the peaks merge, until one hill around the mean is left. At high noise only the mean and the spread of the data still matter."}} tags=["hide-input"]
 side = torch.linspace(-2, 2, 41, dtype=torch.float64)
 grid = torch.stack(torch.meshgrid(side, side, indexing="xy"), dim=-1)
 spreads = [0.15, 0.3, 0.45, 0.55, 0.7, 1.5]
@@ -481,7 +481,7 @@ assert_close(-few.eps(x, noise) / noise.sigma, few.score(x, noise))
 #
 # At one noise level the minimiser is the same for all three, and the score loss weighted by $\sigma^2$ *is* the noise loss. Across levels
 # they differ by the weight of each level. A network of limited size divides its effort by these weights. A machine that
-# is exact at each level does not care.
+# is exact at each level is the minimiser under all of them.
 #
 # ## Score matching is denoising
 #
@@ -534,14 +534,14 @@ assert_close(-few.eps(x, noise) / noise.sigma, few.score(x, noise))
 # by dominated convergence. The right side tends to zero, since $\nabla\chi$ is bounded and $F$ integrable.
 # :::
 #
-# (Hyvärinen's loss is half of ours.) The constant in {eq}`eq-noise-vincent` has a name: it is the minimal mean squared error in units of the score. It is the
-# loss that a perfect model is left with, and it is large. A training curve that levels off far above zero
-# is no sign of a bad model.
+# (Hyvärinen's loss is half of ours.) The constant in {eq}`eq-noise-vincent` is the minimal mean squared error, times
+# $\alpha^2/\sigma^4$. It is the loss that a perfect model is left with, and it can be large. A training curve that levels off far above zero
+# is by itself no sign of a bad model.
 #
 # We can watch the theorem at work. Take the training set as the data law, so that the exact score $s$ is that of `Ideal`. Take as
 # model $\tilde s$ the `Gaussian` machine, which knows only the mean and the covariance of the data ({ref}`gaussian-machine`);
 # its divergence is known in closed form. Each loss is an average over random pairs $(x_0,\varepsilon)$, so each
-# comes with a standard error.
+# comes with a standard error. The constants of the theorem are averaged over the same draws.
 
 # %%
 ideal, gauss = Ideal.fit(images), Gaussian.fit(images)
@@ -592,8 +592,10 @@ record("error_ratio", errors["implicit"] / errors["explicit"])
 # | denoising | {glue:text}`loss_denoising:.2f` | {glue:text}`error_denoising:.2f` |
 # | implicit | {glue:text}`loss_implicit:.2f` | {glue:text}`error_implicit:.2f` |
 #
-# The three agree within their errors, over {glue:text}`draws` pairs at $\alpha=0.6$, $\sigma=0.8$. The raw denoising loss is {glue:text}`loss_raw:.2f`; most of it is the
-# constant. The implicit loss needs no noise-free image, but pays with a standard error {glue:text}`error_ratio:.0f` times that of the
+# The three agree within their errors, over {glue:text}`draws` pairs at $\alpha=0.6$, $\sigma=0.8$. The raw denoising loss is {glue:text}`loss_raw:.2f`; here most of it is the
+# constant.
+#
+# The implicit loss needs no noise-free image, but pays with a standard error {glue:text}`error_ratio:.0f` times that of the
 # explicit one.
 #
 # ### What least squares learns
@@ -604,8 +606,8 @@ record("error_ratio", errors["implicit"] / errors["explicit"])
 #
 # Let $r=x_0-W_*z$ be the residual of the best affine denoiser $W_*$, and $M=\E[zz^\top]$. The residual is uncorrelated with
 # $z$. The least-squares estimate misses $W_*$ by $(\frac1n\sum_i r_iz_i^\top)(\frac1n\sum_i z_iz_i^\top)^{-1}$. The second
-# factor tends to $M^{-1}$, the first is a mean of $n$ independent terms of mean zero. So the excess error of the fit, measured on
-# fresh data, has expectation
+# factor tends to $M^{-1}$, which exists because $\sigma>0$. The first is a mean of $n$ independent terms of mean zero. So, to leading order, the
+# excess error of the fit on fresh data has expectation
 #
 # $$
 # \E\norm{(\hat W-W_*)z}^2 \simeq \frac1n\,\E\big[\norm{r}^2\,z^\top M^{-1}z\big]
@@ -662,7 +664,7 @@ record("excess_size", int(sizes[-1]))
 record("affine_error", gauss.denoising_error(noise))
 record("excess_last", excess[-1].mean())
 
-# %% mystnb={"figure": {"name": "fig-noise-least-squares", "caption": "Excess error of an affine denoiser that was fitted by least squares to $n$ noisy images, over that of the Gaussian machine (solid: mean of independent fits; band: smallest to largest; dashed: the law of the text, without a free constant). As $n$ grows the measured curve joins the law and falls like $1/n$: denoising on samples learns the Gaussian machine, and the rest is sampling error."}, "image": {"alt": "A falling straight line on logarithmic axes: measured excess error against the number of samples, with the predicted line meeting it from below as the number grows", "width": "85%", "classes": "dark-light"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-noise-least-squares", "caption": "Excess error of an affine denoiser that was fitted by least squares to $n$ noisy images, over that of the Gaussian machine (solid: mean of independent fits; band: smallest to largest; dashed: the law of the text, without a free constant). As $n$ grows the measured curve joins the law and falls like $1/n$: denoising on samples learns the Gaussian machine, and the rest is sampling error."}, "image": {"alt": "Two falling lines on logarithmic axes against the number of samples. The predicted line is straight; the measured excess error starts above it, falls faster, and joins it at the right end", "width": "85%", "classes": "dark-light"}} tags=["hide-input"]
 fig = plot.curves(
     sizes.double(),
     {"least squares": excess.mean(1), "law": law},
@@ -733,7 +735,7 @@ fig
 # *Solutions.* A posterior mean of points in a ball of radius $R$ lies in that ball, so $\norm{D}\le R$. The posterior covariance is at most
 # $R^2I$, so by {prf:ref}`thm-noise-tweedie-second` the Jacobian of $D$ is at most
 # $\alpha R^2/\sigma^2$. Hence $v_\tau=\dot\alpha D+\dot\sigma(x-\alpha D)/\sigma$ has a Jacobian bounded on the whole path, where $\sigma$ is bounded
-# away from zero. By the Picard-Lindelöf theorem there is one solution from each point, forwards and backwards, and the maps
+# away from zero; $v_\tau$ and its Jacobian are continuous in $(\tau,x)$. By the Picard-Lindelöf theorem there is one solution from each point, forwards and backwards, and the maps
 # $\Phi_{\tau\to\tau_1}$ that carry points from $\tau$ to $\tau_1$ are continuously differentiable with continuously differentiable inverses.
 #
 # *Transport.* Let $f$ be a test function and $g_\tau=f\circ\Phi_{\tau\to\tau_1}$. It is constant along solutions, so
@@ -761,7 +763,9 @@ fig
 # solve. In terms of the score the velocity is
 # $\frac{\dot\alpha}{\alpha}\,x-\big(\sigma\dot\sigma-\frac{\dot\alpha}{\alpha}\sigma^2\big)s(x)$, which is the familiar form with a drift and a
 # diffusion coefficient. It divides by $\alpha$ and breaks down at pure noise, where {eq}`eq-noise-flow-clockless` is
-# regular. Component-wise noise, with one $\alpha$ and one $\sigma$ for each coordinate, needs no change in the argument: {eq}`eq-noise-velocity` is then read coordinate by coordinate.
+# regular.
+#
+# Component-wise noise, with one $\alpha$ and one $\sigma$ for each coordinate, needs no change in the argument: {eq}`eq-noise-velocity` is then read coordinate by coordinate.
 #
 # We check the continuity equation point by point. Divided by $p$ it reads $\partial_\tau\log p+\nabla\!\cdot v+v\cdot s=0$. On the
 # five points in the plane, along the path $(\cos\tau,\sin\tau)$, with every derivative automatic:
@@ -815,7 +819,7 @@ assert_close(rate + spread + drift, torch.zeros(100, dtype=torch.float64))
 # x' = x+(\alpha'-\alpha)\,\tfrac12(D+D')+(\sigma'-\sigma)\,\tfrac12(\hat\varepsilon+\hat\varepsilon') .
 # $$ (eq-noise-heun)
 #
-# It costs two evaluations. {cite:t}`karras2022edm` brought it into use, with $\alpha=1$. Into $\sigma'=0$, where
+# It costs two evaluations. {cite:t}`karras2022edm` recommend it, with $\alpha=1$. Into $\sigma'=0$, where
 # $\hat\varepsilon'$ is not defined, it is the ddim step.
 
 # %%
@@ -835,7 +839,7 @@ assert_close(corrected, heun(few, x, x0_hat, now, nxt))
 # ### A random step: ddpm
 #
 # Noise can also be added little by little. Let $(\alpha',\sigma')$ be a level with more signal than $(\alpha,\sigma)$, that is
-# $\sigma'/\alpha'\le\sigma/\alpha$, and $\alpha'>0$. From $x'=\alpha'x_0+\sigma'\varepsilon'$ we get to the noisier level by shrinking and adding fresh noise $\xi\sim\N(0,I)$,
+# $\sigma'/\alpha'\le\sigma/\alpha$, and $\alpha'>0$. From $x'=\alpha'x_0+\sigma'\varepsilon'$ we get to the noisier level by rescaling and adding fresh noise $\xi\sim\N(0,I)$,
 #
 # $$
 # x = \frac{\alpha}{\alpha'}\,x' + \sqrt{\sigma^2-\frac{\alpha^2}{\alpha'^2}\sigma'^2}\;\xi .
@@ -868,7 +872,7 @@ assert_close(corrected, heun(few, x, x0_hat, now, nxt))
 # x' = \alpha'D+\sigma'\big(\rho\,\hat\varepsilon+\sqrt{1-\rho^2}\;z\big) .
 # $$ (eq-noise-ddpm)
 #
-# With $\rho=1$ it is ddim; values in between give the family of {cite:t}`song2021ddim`. Replacing $x_0$ by its mean loses a little variance
+# With $1$ put in the place of $\rho$ it is ddim; values in between give the family of {cite:t}`song2021ddim`. Replacing $x_0$ by its mean loses a little variance
 # in each step; {ref}`ex-noise-ancestral` computes how much.
 
 # %%
@@ -882,7 +886,7 @@ assert_close(by_hand, ddpm(few, x, x0_hat, now, nxt, rng=rng))
 # %% [markdown]
 # ## Schedules
 #
-# A {term}`schedule` is a curve of levels with a parameter $t$: clean at $t=0$, noise at $t=1$. Five are in common use.
+# A {term}`schedule` is a curve of levels with a parameter $t$: clean at $t=0$, noise at $t=1$. We use five.
 #
 # | name | $\alpha(t)$ | $\sigma(t)$ | source |
 # |---|---|---|---|
@@ -913,7 +917,7 @@ n = 18
 by_hand = [edm_time(1 - k / (n - 1)).sigma for k in range(n)] + [0.0]
 assert_close(by_hand, [noise.sigma for noise in edm_levels(n)])
 
-# %% mystnb={"figure": {"name": "fig-noise-schedules", "caption": "The five schedules as log signal-to-noise ratio against $t$. They agree that the ratio falls, and on little else: at $t=0.5$ they are more than two units apart. Cosine and flow fall to minus infinity at $t=1$, where no signal is left; legacy cosine, VP and EDM stop at a finite value. A statement about time $t$ is thus a statement about a schedule."}, "image": {"alt": "Five falling curves of log signal-to-noise ratio against time; cosine and flow dive at time one, legacy cosine, VP and EDM end at about minus nine to minus ten", "width": "85%", "classes": "dark-light"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-noise-schedules", "caption": "The five schedules as log signal-to-noise ratio against $t$. They agree that the ratio falls, and on little else: at $t=0.5$ three of them are close to zero, and VP and EDM about two units lower. Cosine and flow fall to minus infinity at $t=1$, where no signal is left; legacy cosine, VP and EDM stop at a finite value. A statement about time $t$ is thus a statement about a schedule."}, "image": {"alt": "Five falling curves of log signal-to-noise ratio against time; cosine and flow dive at time one, legacy cosine, VP and EDM end at about minus nine to minus ten", "width": "85%", "classes": "dark-light"}} tags=["hide-input"]
 title = dict(zip(schedules, ("cosine", "legacy cosine", "VP", "flow", "EDM"), strict=True))
 
 
@@ -967,16 +971,16 @@ fig
 # dy=\hat\varepsilon\,dr .
 # $$ (eq-noise-ve)
 #
-# The choice $c=(\alpha^2+\sigma^2)^{-1/2}$ gives the variance-preserving form, where the level is an angle and a step turns $x$ in the plane of $D$ and $\hat\varepsilon$; it
-# exists at $\alpha=0$ too.
+# The choice $c=(\alpha^2+\sigma^2)^{-1/2}$ gives the variance-preserving form, where the level is an angle $\theta$ and a ddim step only changes it, from
+# $x=\cos\theta\,D+\sin\theta\,\hat\varepsilon$ to $x'=\cos\theta'D+\sin\theta'\,\hat\varepsilon$. This form exists at $\alpha=0$ too.
 #
 # What of samplers, which take finite steps? For ddim nothing changes, and for heun something does.
 #
 # :::{prf:proposition} Which steps see the scale
 # :label: prop-noise-steps
 #
-# Let $r=\sigma/\alpha$ and $r'=\sigma'/\alpha'$, with $\alpha,\alpha',\sigma'>0$, and put $y=x/\alpha$, $y'=x'/\alpha'$. (i) The ddim step is
-# $y'=y+(r'-r)\,\hat\varepsilon$, the Euler step of {eq}`eq-noise-ve`; the ddpm step is $y'=D+r'(\rho\hat\varepsilon+\sqrt{1-\rho^2}\,z)$ with $\rho=r'/r$. Both depend on the
+# For an exact denoiser, let $r=\sigma/\alpha$ and $r'=\sigma'/\alpha'$, with all four numbers positive, and put $y=x/\alpha$, $y'=x'/\alpha'$. (i) The ddim step is
+# $y'=y+(r'-r)\,\hat\varepsilon$, the Euler step of {eq}`eq-noise-ve`; the ddpm step is $y'=D+r'(\rho\hat\varepsilon+\sqrt{1-\rho^2}\,z)$ with $\rho=r'/r$ (for $r'\le r$). Both depend on the
 # schedule through $r$ and $r'$ only. (ii) The heun step is
 #
 # $$
@@ -987,14 +991,15 @@ fig
 # :::
 #
 # :::{prf:proof}
-# (i) Divide {eq}`eq-noise-ddim` and {eq}`eq-noise-ddpm` by $\alpha'$ and use $D=y-r\hat\varepsilon$. (ii) Let $\hat x=\alpha'D+\sigma'\hat\varepsilon$ be the ddim step. From {eq}`eq-noise-heun`,
+# (i) Divide {eq}`eq-noise-ddim` and {eq}`eq-noise-ddpm` by $\alpha'$ and use $D=y-r\hat\varepsilon$. By {prf:ref}`thm-noise-matched` $D$ and $\hat\varepsilon$ depend on $y$ and $r$ only. (ii) Let $\hat x=\alpha'D+\sigma'\hat\varepsilon$ be the ddim step. From {eq}`eq-noise-heun`,
 # $x'=\hat x+\frac12(\alpha'-\alpha)(D'-D)+\frac12(\sigma'-\sigma)(\hat\varepsilon'-\hat\varepsilon)$. Since $D'=(\hat x-\sigma'\hat\varepsilon')/\alpha'$ and
 # $D=(\hat x-\sigma'\hat\varepsilon)/\alpha'$, we have $D'-D=-r'(\hat\varepsilon'-\hat\varepsilon)$. The correction divided by $\alpha'$ is
 # therefore $\frac{1}{2\alpha'}\big(\sigma'-\sigma-r'\alpha'+r'\alpha\big)(\hat\varepsilon'-\hat\varepsilon)=\frac{\alpha}{2\alpha'}(r'-r)(\hat\varepsilon'-\hat\varepsilon)$.
 # :::
 #
-# So the scale of the state is no matter of taste for heun. On a schedule whose $\alpha$ rises, the correction is damped by $\alpha/\alpha'$, and in a first step from $\alpha=0$ it
-# vanishes: heun then is ddim. With small steps $\alpha/\alpha'\to1$, and the difference is of higher order.
+# So the scale of the state is no matter of taste for heun. On a schedule whose $\alpha$ rises, the correction is damped by $\alpha/\alpha'$. With small steps
+# $\alpha/\alpha'\to1$, and the difference is of higher order. The damping also makes a start at pure noise possible. There $r$ is infinite, and so would be the full trapezoid
+# correction. Multiply the correction in {eq}`eq-noise-heun-scale` by $\alpha'$: it changes $x'$ by $\frac12(\alpha r'-\sigma)(\hat\varepsilon'-\hat\varepsilon)$, which at $\alpha=0$ is $-\frac12\sigma\,(\hat\varepsilon'-\hat\varepsilon)$.
 #
 # Now the experiment. We choose thirty-one ratios $r$ and find, for each schedule, the times with these ratios. Then we run the ideal machine from the same seeds on all five, and
 # compare the whole paths, brought to the common scale $x/\sqrt{\alpha^2+\sigma^2}$.
@@ -1070,8 +1075,12 @@ for (step, name), error in by_scale.items():
 # | $\alpha^2+\sigma^2=1$ | {glue:text}`scale_ddim_preserving:.3f` | {glue:text}`scale_heun_preserving:.3f` |
 # | $\alpha+\sigma=1$ | {glue:text}`scale_ddim_flow:.3f` | {glue:text}`scale_heun_flow:.3f` |
 #
-# The entries are errors relative to the size of the exact end point. The ddim column is constant, as it must be. In the heun column the signal-to-noise ratios are the same in each row, and the cost is the same; only the factor $\alpha/\alpha'$ of {prf:ref}`prop-noise-steps` differs.
-# Where $\alpha=1$ the correction of the first, very long step is made in full and overshoots: heun is then worse than ddim. Damped, it is better.
+# The entries are errors relative to the size of the exact end point. The ddim column is constant, as it must be. The rows of the heun column share their signal-to-noise ratios and their cost; only the factor $\alpha/\alpha'$ of {prf:ref}`prop-noise-steps` differs.
+# With $\alpha=1$ the correction is made in full, and heun is worse than ddim. Damped, it is better.
+#
+# The reason is an overshoot, on long steps. Take a direction in which the data have variance $\lambda$, and let $y$ be measured from the mean. There the Gaussian machine has $\hat\varepsilon=ry/(\lambda+r^2)$, and the exact flow multiplies $y$ by
+# $\sqrt{(\lambda+r'^2)/(\lambda+r^2)}$ ({ref}`gaussian-machine`). Let one step leap over $\sqrt\lambda$, from $r\gg\sqrt\lambda$ to $r'\ll\sqrt\lambda$. Then $\hat\varepsilon\approx y/r$ at its start and $\hat\varepsilon'\approx0$ at its end.
+# The full trapezoid step leaves about $y/2$. The exact flow leaves about $y\sqrt\lambda/r$, which is far less.
 #
 # ## The order of a sampler
 #
@@ -1133,10 +1142,12 @@ fig
 # | flow | {glue:text}`slope_ddim_flow_near:.2f` | {glue:text}`slope_ddim_flow_far:.2f` | {glue:text}`slope_heun_flow_near:.2f` | {glue:text}`slope_heun_flow_far:.2f` |
 # | EDM | {glue:text}`slope_ddim_edm_near:.2f` | {glue:text}`slope_ddim_edm_far:.2f` | {glue:text}`slope_heun_edm_near:.2f` | {glue:text}`slope_heun_edm_far:.2f` |
 #
-# "Second order" is a promise about small steps, and on some schedules the steps are not small where it counts. In a direction of variance $\lambda$ the flow of the Gaussian
-# machine turns at $r\approx\sqrt\lambda$; a grid resolves that direction only if its steps there are shorter than $\sqrt\lambda$. The last step to 0.002 is telling. Out of {glue:text}`steps_last` steps, it starts from
-# $r={}$ {glue:text}`jump_edm:.4f` on EDM, {glue:text}`jump_flow:.4f` on flow, {glue:text}`jump_legacy:.4f` on legacy cosine, {glue:text}`jump_cosine:.4f` on cosine and {glue:text}`jump_vp:.4f` on VP, and passes over every direction in between.
-# That is also the order in which the slopes fall. The reason lies in the schedules near $t=0$: the steps of EDM shrink almost in proportion to $r$; $r$ is proportional to $t$ for flow and legacy cosine, and to $\sqrt t$ for VP and, at the very end, for cosine.
+# "Second order" is a promise about small steps, and on some schedules the steps are not small where it counts. As seen above, in a direction of variance $\lambda$ the flow of the Gaussian
+# machine bends at $r\approx\sqrt\lambda$; a grid resolves that direction only if its steps there are shorter than $\sqrt\lambda$.
+#
+# The last step to 0.002 is telling. Out of {glue:text}`steps_last` steps, it starts from
+# $r$ equal to {glue:text}`jump_edm:.4f` on EDM, {glue:text}`jump_flow:.4f` on flow, {glue:text}`jump_legacy:.4f` on legacy cosine, {glue:text}`jump_cosine:.4f` on cosine and {glue:text}`jump_vp:.4f` on VP, and passes over every direction whose $\sqrt\lambda$ lies in between.
+# That is also the order in which the slopes fall. The reason lies in the schedules near $t=0$. The steps of EDM shrink almost in proportion to $r$. For flow and legacy cosine $r$ is nearly proportional to $t$. For VP and cosine that holds too, but not to the end: there $r$ goes like $\sqrt t$.
 #
 # Few steps are another matter. At ten evaluations (heun: five steps) the relative errors are:
 #
@@ -1148,7 +1159,7 @@ fig
 # | flow | {glue:text}`few_ddim_flow_far:.3f` | {glue:text}`few_heun_flow_far:.3f` |
 # | EDM | {glue:text}`few_ddim_edm_far:.3f` | {glue:text}`few_heun_edm_far:.3f` |
 #
-# Here EDM with heun is the worst of all, for the reason found above, and flow with heun is the best. These are statements about one linear machine, and the ranking
+# Here EDM with heun is the worst of all, since its long steps overshoot, and flow with heun is the best. These are statements about one linear machine, and the ranking
 # need not carry over to others. What carries over is the method: compare against an exact flow, and report the steps, the end, and the cost.
 #
 # ## First samples
@@ -1189,7 +1200,9 @@ sheet({f"{name}\n{kind}": x for (name, kind), x in made.items()})
 # %% [markdown]
 # The sharp samples are too good. The root-mean-square distance per pixel from a sample to the nearest training image, averaged over the eight seeds, is
 # {glue:text}`nearest_Ideal_0:.1e` for the ideal machine on the first data set and {glue:text}`nearest_Gaussian_0:.2f` for the Gaussian machine.
-# The ideal machine has copied. {ref}`The next chapter <ideal-machine>` shows that it must, and {ref}`the one after it <gaussian-machine>` solves
+# The ideal machine has copied. (Some photographic patches are nearly equal. There a sample can end between two neighbours, since the last step starts at a positive $\sigma$ and lands on $D$.)
+#
+# {ref}`The next chapter <ideal-machine>` shows that it must, and {ref}`the one after it <gaussian-machine>` solves
 # the Gaussian machine completely.
 #
 # ## What the literature reports, what we get
@@ -1230,7 +1243,7 @@ record("flow_half", math.log(flow(0.5).snr))
 # | ddim, dependence on the schedule at matched ratio | none: it is Euler in $\sigma/\alpha$ {cite:p}`song2021ddim` | difference {glue:text}`matched_ddim:.0e` |
 # | denoising minus explicit score matching | a constant {cite:p}`vincent2011` | with the constant of {eq}`eq-noise-vincent` taken off: {glue:text}`loss_denoising:.2f`, explicit {glue:text}`loss_explicit:.2f` |
 #
-# Two things deserve care when results are compared. The legacy cosine and VP schedules do not end at pure noise, so a sampler that starts from $\N(0,I)$ there
+# Two things deserve care when results are compared. Legacy cosine, VP and EDM do not reach pure noise at $t=1$, so a sampler that starts there from $\N(0,\sigma^2I)$
 # starts slightly off. And "cosine" names at least two schedules in public code.
 #
 # ## Paper profile
@@ -1316,7 +1329,7 @@ assert_close(variance, 1 - mean_of_two**2)
 # :label: ex-noise-orthogonality
 #
 # Show that $\E[(\varepsilon-\hat\varepsilon(x))\,g(x)]=0$ for every bounded function $g$, and deduce that $\E\norm{\hat\varepsilon(x)}^2=D-\frac{\alpha^2}{\sigma^2}\E\norm{D(x)-x_0}^2$, where the
-# first $D$ is the dimension. Predicted noise is thus always shorter than noise. Where does the missing length go as $\sigma\to0$?
+# first $D$ is the dimension. In mean square, predicted noise is thus never longer than noise. Where does the missing length go as $\sigma\to0$?
 # :::
 #
 # :::{solution} ex-noise-orthogonality
@@ -1405,8 +1418,8 @@ record("euler_time", miss_euler.norm() / exact.norm())
 
 # %% [markdown]
 # For the Gaussian machine of the images, with forty steps down to $t=0.02$, the relative error is {glue:text}`euler_ddim:.4f` with ddim and
-# {glue:text}`euler_time:.4f` with Euler in $t$. What speaks for ddim is not its error constant here. It does not depend on the schedule, and it can start at $\alpha=0$ and end at $\sigma=0$, where Euler in $t$
-# may meet an infinite $\dot\sigma$.
+# {glue:text}`euler_time:.4f` with Euler in $t$. What speaks for ddim is not its error constant here. It needs the two levels and no derivatives, it does not depend on the schedule, and a step into $\sigma=0$ lands on $\alpha'D$. Euler in $t$ lands elsewhere, and on
+# VP and cosine $\dot\sigma$ grows without bound as $t\to0$.
 
 # %% [markdown]
 # :::{solution-end}

@@ -121,9 +121,19 @@ def moments(data):
     return Moments.of(data)
 
 
+SOURCE = {"name": "digits", "sha256": "abc"}
+
+
+@pytest.mark.parametrize("known", [{}, {"name": "digits"}, {"sha256": "abc"}])
+def test_moments_of_unnamed_data_are_not_saved(tmp_path, moments, known):
+    with pytest.raises(ValueError, match="provenance lacks"):
+        moments.save(tmp_path / "m", **known)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def file(tmp_path, moments):
-    moments.save(tmp_path / "digits.safetensors", name="digits", sha256="abc", preprocessing="none")
+    moments.save(tmp_path / "digits.safetensors", **SOURCE, preprocessing="none")
     return tmp_path / "digits.safetensors"
 
 
@@ -136,7 +146,7 @@ def test_save_and_load(file, moments):
 
 def test_saving_again_replaces_the_file(file):
     other = Moments.of(torch.ones(3, 2))
-    other.save(file)
+    other.save(file, **SOURCE)
     assert_same(Moments.load(file), other)
 
 
@@ -157,8 +167,8 @@ def test_moments_of_other_data_are_refused(file, fact):
 def test_provenance_cannot_contradict_the_numbers(tmp_path, moments):
     for wrong in ({"count": "11"}, {"fingerprint": "0"}, {"shape": "[6]"}):
         with pytest.raises(ValueError, match="contradicts"):
-            moments.save(tmp_path / "m", **wrong)
-    moments.save(tmp_path / "m", count="10")
+            moments.save(tmp_path / "m", **SOURCE, **wrong)
+    moments.save(tmp_path / "m", **SOURCE, count="10")
     assert Moments.load(tmp_path / "m", count="10").count == 10
 
 
@@ -210,7 +220,7 @@ def test_an_unwritable_target_leaves_nothing_behind(tmp_path, moments):
     (tmp_path / "file").touch()
     for target in (tmp_path / "folder", tmp_path / "file" / "m", tmp_path / "none" / "m"):
         with pytest.raises(OSError, match=target.name):
-            moments.save(target)
+            moments.save(target, **SOURCE)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "kept"]
 
 
@@ -223,7 +233,7 @@ def test_a_failed_write_keeps_the_old_file(file, moments, monkeypatch):
 
     monkeypatch.setattr("scoremachines.stats.save_file", half)
     with pytest.raises(OSError, match="no space"):
-        moments.save(file)
+        moments.save(file, **SOURCE)
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 

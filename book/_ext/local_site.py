@@ -16,6 +16,7 @@ BUTTONS = ["use_repository_button", "use_edit_page_button", "use_issues_button"]
 
 
 def mathjax_root():
+    """The folder of the pinned MathJax; raises FileNotFoundError when it is not installed."""
     spec = find_spec("sphinx-mathjax-offline")
     if spec is None:
         raise FileNotFoundError("MathJax is missing: install the pinned package sphinx-mathjax-offline.")
@@ -23,6 +24,7 @@ def mathjax_root():
 
 
 def copy_mathjax(app, error):
+    """Put the parts of MathJax that the pages use beside them."""
     if error or app.builder.format != "html":
         return
     for part in MATHJAX:
@@ -35,12 +37,14 @@ def copy_mathjax(app, error):
 
 
 def latex_macro(name, value):
+    """The LaTeX definition of a macro: a body, or [body, number of arguments]."""
     body, count = value if isinstance(value, list) else (value, 0)
     arguments = f"[{count}]" if count else ""
     return f"\\providecommand{{\\{name}}}{{}}\\renewcommand{{\\{name}}}{arguments}{{{body}}}"
 
 
 def set_macros(app, config):
+    """Give the macros of book/macros.yml to MathJax and to LaTeX."""
     macros = yaml.safe_load((Path(app.confdir) / "book" / "macros.yml").read_text("utf-8"))
     config.mathjax_path = "mathjax/tex-chtml.js"
     config.mathjax3_config = {"tex": {"macros": macros}, "options": {"enableMenu": False}}
@@ -55,6 +59,7 @@ def pages_address(repository):
 
 
 def set_addresses(app, config):
+    """Derive every address from that of the repository, or show no link when it is unset."""
     options = config.html_theme_options
     repository = options.get("repository_url", "")
     if not repository:
@@ -68,11 +73,13 @@ def set_addresses(app, config):
 
 
 def point_launches_at_executed(app):
+    """Launch buttons open the executed notebooks, which have a branch of their own."""
     # The theme took the branch of its edit links already (default priority); what it reads later is for launching.
     app.config.html_theme_options["repository_branch"] = EXECUTED
 
 
 def buttons(group):
+    """Every button of a group and of the groups in it."""
     for button in group:
         yield from buttons(button["buttons"]) if "buttons" in button else [button]
 
@@ -85,6 +92,7 @@ def edit_the_source(app, pagename, templatename, context, doctree):
 
 
 def drop_thebe(app, pagename, templatename, context, doctree):
+    """Leave out the scripts of live code."""
     # Live code is off, but the extension emits its scripts (one of them twice) on every page.
     context["script_files"] = [
         script
@@ -95,6 +103,7 @@ def drop_thebe(app, pagename, templatename, context, doctree):
 
 
 def drop_font_preloads(app, error):
+    """Leave out font preloads."""
     # Opened from a disk, a page may not preload fonts; the style sheets load them in any case.
     if error or app.builder.format != "html":
         return
@@ -113,6 +122,7 @@ def describe(app, pagename, templatename, context, doctree):
 
 
 def setup(app):
+    """Connect everything to its event."""
     app.connect("config-inited", set_macros)
     app.connect("config-inited", set_addresses)
     app.connect("builder-inited", point_launches_at_executed, priority=900)

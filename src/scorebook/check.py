@@ -42,6 +42,7 @@ class Reader(HTMLParser):
         self.feed(document.raw)
 
     def handle_starttag(self, tag, attrs):
+        """Note the id, link, image or resource of a tag."""
         attrs = {name: value or "" for name, value in attrs}
         if tag not in VOID:
             self.open.append(tag)
@@ -56,11 +57,13 @@ class Reader(HTMLParser):
         self.document.resources += resources(tag, attrs)
 
     def handle_endtag(self, tag):
+        """Close the tag and whatever was left open in it."""
         if tag in self.open:
             while self.open.pop() != tag:
                 pass
 
     def handle_data(self, data):
+        """Keep the text of the article."""
         if "article" in self.open and not VERBATIM & set(self.open):
             self.document.text.append(data)
 
@@ -75,6 +78,7 @@ def resources(tag, attrs):
 
 
 def read_document(path: Path) -> Document:
+    """The page in a file."""
     document = Document(path, path.read_text("utf-8"))
     Reader(document)
     return document
@@ -109,6 +113,7 @@ def problems(html_dir: Path, browser: bool = True) -> list[str]:
 
 
 def page_problems(root, document, pages):
+    """Everything wrong with one page on its own."""
     yield from resource_problems(root, document)
     yield from link_problems(root, document, pages)
     yield from image_problems(document)
@@ -119,15 +124,18 @@ def page_problems(root, document, pages):
 
 
 def is_redirect(document):
+    """Whether the page only leads to another."""
     return 'http-equiv="refresh"' in document.raw.lower()
 
 
 def is_remote(address):
+    """Whether an address names another host."""
     parts = urlsplit(address)
     return bool(parts.netloc) or parts.scheme in {"http", "https", "ftp", "ws", "wss"}
 
 
 def resource_problems(root, document):
+    """What the page loads that is remote or missing."""
     for address in dict.fromkeys([*document.resources, *REMOTE_STYLE.findall(document.raw)]):
         if is_remote(address):
             yield f"loads {address} from another host"
@@ -144,6 +152,7 @@ def target(root, document, address):
 
 
 def link_problems(root, document, pages):
+    """Links to files or anchors that are not there."""
     for address in document.links:
         parts = urlsplit(address)
         if is_remote(address) or parts.scheme or document.path.name == "404.html":
@@ -156,6 +165,7 @@ def link_problems(root, document, pages):
 
 
 def image_problems(document):
+    """Images without a description, or with a file name for one."""
     for image in document.images:
         name = image.get("src", "")[:60]
         if image["alt"] is None or not image["alt"].strip():
@@ -165,6 +175,7 @@ def image_problems(document):
 
 
 def text_problems(root, document):
+    """Words that a reader must not see: unresolved references, placeholders, local paths."""
     text = " ".join(" ".join(document.text).split())
     for pattern, what in ((UNRESOLVED, "unresolved reference"), (PLACEHOLDER, "placeholder text")):
         for match in pattern.finditer(text):
@@ -175,6 +186,7 @@ def text_problems(root, document):
 
 
 def style_problems(root):
+    """What style sheets load from other hosts."""
     for path in sorted(root.rglob("*.css")):
         for address in REMOTE_STYLE.findall(path.read_text("utf-8", errors="replace")):
             yield f"{path.relative_to(root)}: loads {address} from another host"

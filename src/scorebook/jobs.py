@@ -100,4 +100,7 @@ def _cpu():
 
 def _gpu():
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    return subprocess.run(query, capture_output=True, text=True).stdout.strip() if shutil.which(query[0]) else ""
+    if not shutil.which(query[0]):
+        return ""
+    done = subprocess.run(query, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else ""  # without a driver it prints its complaint there

@@ -4,7 +4,6 @@ Everything comes from the chapters' headers and text, the executed notebooks, th
 list of data sets, so a new chapter appears on every page without an edit here.
 """
 
-import base64
 import math
 import re
 import runpy
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from scorebook import results
 from scorebook.chapters import Chapter, chapters
 from scorebook.files import read_json, replace
 
@@ -43,9 +43,11 @@ class Page:
 
     @property
     def link(self):
+        """A reference to the chapter."""
         return f"{{ref}}`{self.chapter.label}`"
 
     def cells(self, kind):
+        """The cells of one type: markdown or code."""
         return [cell for cell in self.notebook["cells"] if cell["cell_type"] == kind]
 
     def directives(self, *kinds):
@@ -61,6 +63,7 @@ def source(cell):
 
 
 def options(text):
+    """The options of a directive by name."""
     return dict(re.findall(r"^ *:([\w-]+): *(.*)$", text, re.MULTILINE))
 
 
@@ -82,7 +85,7 @@ def write(root: Path) -> None:
     for name, text in fragments.items():
         replace(target / f"{name}.md", (text + "\n").encode())
     for page in pages:
-        for name, png in images(page):
+        for name, png in results.figures(page.notebook).items():
             replace(target / "figures" / f"{name}.png", png)
 
 
@@ -100,13 +103,15 @@ def book_parts(root: Path) -> list[tuple[str, list[Page]]]:
 
 
 def read_page(root, chapter):
+    """A chapter with its notebook and its paper results; raises FileNotFoundError when it was not executed."""
     if not chapter.notebook.is_file():
         raise FileNotFoundError(f"{chapter.notebook} is missing: run the chapters first (make book does).")
-    results = sorted((root / "results" / "paper" / chapter.stem).glob("[!.]*.json"))
-    return Page(chapter, read_json(chapter.notebook), {path.stem: read_json(path) for path in results})
+    paper = sorted((root / "results" / "paper" / chapter.stem).glob("[!.]*.json"))
+    return Page(chapter, read_json(chapter.notebook), {path.stem: read_json(path) for path in paper})
 
 
 def last_seconds(root):
+    """How long each chapter took when it last ran here."""
     path = root / ".scorebook" / "seconds.json"
     return read_json(path) if path.is_file() else {}
 
@@ -115,6 +120,7 @@ def last_seconds(root):
 
 
 def table(head, rows):
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
@@ -125,6 +131,7 @@ def chapter_map(parts):
 
 
 def part_table(members):
+    """The chapters of one part."""
     rows = [(page.link, f"{page.chapter.minutes} min", "; ".join(page.chapter.goals)) for page in members]
     return table(["chapter", "time", "afterwards you can"], rows)
 
@@ -143,6 +150,7 @@ def course_plan(pages):
 
 
 def needs(page):
+    """Links to the chapters that this one builds on."""
     return ", ".join(f"{{ref}}`{label}`" for label in page.chapter.needs) or "nothing"
 
 
@@ -163,11 +171,13 @@ def exercise_index(pages):
 
 
 def exercises(page):
+    """The labelled exercises of a chapter, as links with their titles."""
     found = page.directives("exercise", "exercise-start")
     return [f"{{ref}}`{option['label']}` {title}".rstrip() for title, option in found if "label" in option]
 
 
 def listed(items):
+    """A Markdown list."""
     return "\n".join(f"- {item}" for item in items) or "No exercises yet."
 
 
@@ -179,6 +189,7 @@ def figure_index(pages):
 
 
 def figure_table(page):
+    """The figures of one chapter."""
     rows = [(f"{{numref}}`{f.name}`", f"`{f.name}`", f.profile, f.data, f.seed) for f in figures(page)]
     return table(["figure", "cell", "profile", "data", "seed"], rows) if rows else "No numbered figures."
 
@@ -189,13 +200,10 @@ def figures(page):
 
 
 def live_figures(page):
+    """The figures that the live run drew; a cell whose results are not there yet draws none."""
     run, data = parameters(page), ", ".join(sorted(used_data(page))) or "none"
-    return [Figure(name, run.get("profile", "quick"), data, run.get("seed", "0")) for name, _ in images(page)]
-
-
-def figure_cells(page):
-    named = [(cell["metadata"].get("mystnb", {}).get("figure", {}).get("name"), cell) for cell in page.cells("code")]
-    return [(name, cell) for name, cell in named if name]
+    profile, seed = run.get("profile", "quick"), run.get("seed", "0")
+    return [Figure(name, profile, data, seed) for name in results.figures(page.notebook)]
 
 
 def parameters(page):
@@ -208,12 +216,14 @@ def parameters(page):
 
 
 def used_data(page):
+    """The names of the data sets that the run recorded."""
     outputs = [output for cell in page.cells("code") for output in cell["outputs"]]
     entries = [output.get("metadata", {}).get("scorebook", {}).get("data") for output in outputs]
     return {entry["name"] for entry in entries if entry}
 
 
 def paper_figures(page):
+    """The figures of the paper profile that the text includes."""
     found = []
     for path, option in page.directives("figure"):
         match = re.search(rf"results/paper/{page.chapter.stem}/(\w+)/", path)
@@ -221,14 +231,6 @@ def paper_figures(page):
             seed = page.paper.get(match[1], {}).get("manifest", {}).get("seed", 0)
             found.append(Figure(option["name"], "paper", match[1], str(seed)))
     return found
-
-
-def images(page):
-    """(name, PNG) of every figure that the live run drew; a cell may draw nothing, as one for results not yet there."""
-    for name, cell in figure_cells(page):
-        for output in cell["outputs"]:
-            if png := output.get("data", {}).get("image/png"):
-                yield name, base64.b64decode("".join(png))
 
 
 # Reproduction
@@ -240,6 +242,7 @@ def reproduction(pages, seconds):
 
 
 def chapter_reproduction(page, seconds):
+    """One chapter: its commands, and what its paper run was."""
     chapter = page.chapter
     number = chapter.stem.split("_")[0]
     took = f" The run behind this page took {seconds:.0f} seconds." if seconds is not None else ""
@@ -257,6 +260,7 @@ def chapter_reproduction(page, seconds):
 
 
 def paper_table(page):
+    """The facts of the committed paper runs of a chapter, and which are missing."""
     if not page.chapter.paper:
         return "This chapter has no paper profile."
     missing = [name for name in page.chapter.paper if name not in page.paper]
@@ -267,6 +271,7 @@ def paper_table(page):
 
 
 def paper_row(name, manifest):
+    """One paper run as a row of the table."""
     data = "; ".join(f"{d['count']} ({d['split']})" for d in manifest.get("data", []))
     versions = ", ".join(f"{package} {version}" for package, version in manifest.get("versions", {}).items())
     time = f"{manifest['seconds'] / 60:.1f} min" if "seconds" in manifest else ""
@@ -275,6 +280,7 @@ def paper_row(name, manifest):
 
 
 def hardware(entry):
+    """The hardware of a manifest in words."""
     return ", ".join(map(str, entry.values())) if isinstance(entry, dict) else entry
 
 
@@ -287,19 +293,23 @@ def data_tables(root):
 
 
 def data_entry(name, source):
+    """One data set as an entry of a definition list."""
     head = f"{source.title}, {shape(source)} (channels × height × width). Source: {linked(source.origin)}."
     return f"`{name}`\n: {head} Terms: {source.terms}. Cite as: {source.cite}."
 
 
 def checksums(files):
+    """A row for each file, partial files after their whole ones."""
     for file in files:
         yield f"`{file.name}`", file.size, f"`{file.sha256}`"
         yield from checksums([file.partial] if file.partial else [])
 
 
 def shape(source):
+    """The shape of the images in words."""
     return " × ".join("any" if side is None else str(side) for side in source.shape)
 
 
 def linked(text):
+    """The text with its addresses as links."""
     return re.sub(r"https?://\S+", r"<\g<0>>", text)

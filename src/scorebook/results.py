@@ -34,14 +34,13 @@ def _records(notebook, kind):
 
 
 def figures(notebook: dict) -> dict[str, bytes]:
-    """The PNG of every figure by its name; of a slider its first frame, called ``slider-1``... if it has no name."""
-    found, sliders = {}, 0
+    """The PNG of every named figure that was drawn, in order; of a slider its first frame."""
+    found = {}
     for cell in notebook["cells"]:
-        shown = [output["data"] for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
-        sliders += (slides := any("<frame-slider" in "".join(image.get("text/html", "")) for image in shown))
-        name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name") or (slides and f"slider-{sliders}")
-        if name and shown:
-            found[name] = base64.b64decode("".join(shown[0]["image/png"]))
+        name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
+        shown = [output.get("data", {}).get("image/png") for output in cell.get("outputs", [])]
+        if name and any(shown):
+            found[name] = base64.b64decode("".join(next(filter(None, shown))))
     return found
 
 
@@ -58,10 +57,10 @@ def dump(result: dict) -> bytes:
     return ('{\n "manifest": ' + about + ',\n "numbers": {\n' + ",\n".join(lines) + "\n }\n}\n").encode()
 
 
-def compare(root: Path, seed: int = 0) -> list[str]:
+def compare(root: Path) -> list[str]:
     """Every way in which the executed chapters differ from ``results/quick/``, one line each."""
     committed = {path.stem: read_json(path) for path in sorted((root / "results" / "quick").glob("[!.]*.json"))}
-    executed = _executed(root, seed)
+    executed = _executed(root)
     orphans = sorted(set(committed) - set(executed))
     lines = [f"{stem}: results/quick/{stem}.json has no chapter; delete it." for stem in orphans]
     for stem, here in executed.items():
@@ -72,9 +71,9 @@ def compare(root: Path, seed: int = 0) -> list[str]:
     return lines
 
 
-def update(root: Path, seed: int = 0) -> None:
+def update(root: Path) -> None:
     """Rewrite ``results/quick/`` from the executed chapters."""
-    for stem, result in _executed(root, seed).items():
+    for stem, result in _executed(root).items():
         replace(root / "results" / "quick" / f"{stem}.json", dump(result))
 
 
@@ -88,9 +87,10 @@ def write_figures(root: Path) -> int:
     return count
 
 
-def _executed(root, seed):
+def _executed(root):
+    """The numbers of every chapter as the pages show them, which is with seed 0."""
     notebooks = {chapter.stem: read_json(chapter.notebook) for chapter in chapters(root)}
-    return {stem: {"numbers": numbers(nb), "manifest": manifest(nb, seed)} for stem, nb in notebooks.items()}
+    return {stem: {"numbers": numbers(nb), "manifest": manifest(nb, seed=0)} for stem, nb in notebooks.items()}
 
 
 def _values(result):

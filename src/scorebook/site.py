@@ -13,7 +13,7 @@ WORK = ("html", ".doctrees")  # a warm cache would keep a strict build from repe
 STAMP = ".inputs"
 
 
-def build(root: Path, force: bool = False) -> Path:
+def build(root: Path) -> Path:
     """Build the site of the book in ``root`` and return its folder; does nothing when it is up to date.
 
     The stamp lies inside the output and is written last, so an output without a matching stamp is never trusted.
@@ -24,7 +24,7 @@ def build(root: Path, force: bool = False) -> Path:
     root = Path(root).resolve()
     pages.write(root)
     output, inputs = root / "_build" / "html", fingerprint(root, input_files(root), {})
-    if not force and is_current(output, inputs):
+    if is_current(output, inputs):
         print("site: up to date", flush=True)
         return output
     run_sphinx(root)
@@ -41,11 +41,13 @@ def input_files(root: Path) -> list[Path]:
 
 
 def is_current(output: Path, inputs: str) -> bool:
+    """Whether the site was built from inputs with this fingerprint."""
     stamp = output / STAMP
     return stamp.is_file() and stamp.read_text() == inputs
 
 
 def run_sphinx(root: Path) -> None:
+    """Build from a cold cache; raises RuntimeError, after printing the warnings, when there is one."""
     for name in WORK:
         shutil.rmtree(root / "_build" / name, ignore_errors=True)
     start = time.monotonic()

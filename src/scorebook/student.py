@@ -42,6 +42,7 @@ def build(root: Path) -> Path:
 
 
 def copy_book(root: Path, copy: Path) -> None:
+    """Copy what a build reads, without generated pages."""
     for name in COPIED:
         source = root / name
         if source.is_dir():

@@ -60,7 +60,7 @@ class Gaussian(Machine):
         moments = data if isinstance(data, Moments) else reduce(Moments.merge, map(Moments.of, batches(data)))
         D = len(moments.mean)
         rank = D if rank is None else rank
-        if not isinstance(rank, int) or not 1 <= rank <= D:
+        if type(rank) is not int or not 1 <= rank <= D:
             raise ValueError(f"rank is {rank}, expected a whole number from 1 to the dimension {D}.")
         if remainder not in ("isotropic", "drop"):
             raise ValueError(f'remainder is {remainder!r}, expected "isotropic" or "drop".')
@@ -86,9 +86,9 @@ class Gaussian(Machine):
 
     def log_density(self, x: Float[Tensor, "B *shape"], noise: Noise) -> Float[Tensor, " B"]:
         """Return log N(x; A mu, A Sigma A + S^2) in nats; raises ValueError where sigma is 0."""
+        flat, alpha, sigma = flatten(x, noise, self.shape)
         if noise.singular:
             raise ValueError("sigma is 0 in some component, where the density may not exist; use sigma > 0.")
-        flat, alpha, sigma = flatten(x, noise, self.shape)
         u = flat - alpha * self.mean.to(x)
         terms = (
             self._spectral_density(u, alpha, sigma)

@@ -29,7 +29,8 @@ class Ideal(Machine):
 
     data: (N, *shape); energy: (N,), |y_i|^2; chunk: how many samples are read at a time, which changes memory and not
     the result. Component-wise and per-image noise are served; sigma = 0 is refused, since the law has no density.
-    Rounding in the exponent is of order eps(dtype) |x| |y| alpha / sigma^2: use float64 where that matters.
+    Half precision is computed in float32. Rounding in the exponent is of order eps(dtype) |x| |y| alpha / sigma^2: use
+    float64 where that matters.
     """
 
     data: Float[Tensor, "N *shape"]
@@ -39,7 +40,7 @@ class Ideal(Machine):
     @classmethod
     def fit(cls, data: Tensor | Iterable[Tensor], chunk: int = 4096) -> Self:
         """Keep the data (N, *shape), or the batches of an iterable, with their squared norms."""
-        if chunk < 1:
+        if not isinstance(chunk, int) or chunk < 1:
             raise ValueError(f"chunk is {chunk}, expected at least one sample at a time.")
         parts = list(batches(data))
         data = torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -48,18 +49,18 @@ class Ideal(Machine):
 
     def denoise(self, x: Float[Tensor, "B *shape"], noise: Noise) -> Float[Tensor, "B *shape"]:
         """Return sum_i w_i(x) y_i. Source: chapter "The ideal machine memorises"."""
-        return self._soft_mean(x, noise).mean.reshape(x.shape)
+        return self._soft_mean(x, noise).mean.reshape(x.shape).to(x)
 
     def log_density(self, x: Float[Tensor, "B *shape"], noise: Noise) -> Float[Tensor, " B"]:
         """Return log p(x) = log (1/N) sum_i N(x; alpha y_i, sigma^2 I), in nats."""
-        flat, _, sigma = flatten(x, noise, self.data.shape[1:])
+        flat, _, sigma = map(_wide, flatten(x, noise, self.data.shape[1:]))
         sigma = sigma.expand_as(flat)
         rest = -(flat**2 / sigma**2).sum(1) / 2 - sigma.log().sum(1) - flat.shape[1] / 2 * math.log(2 * math.pi)
-        return self._soft_mean(x, noise).logsumexp - math.log(len(self.data)) + rest
+        return (self._soft_mean(x, noise).logsumexp - math.log(len(self.data)) + rest).to(x)
 
     def log_weights(self, x: Float[Tensor, "B *shape"], noise: Noise) -> Float[Tensor, "B N"]:
         """Return log w_i(x), the log posterior probability of each training sample."""
-        return torch.cat([logits for logits, _ in self._parts(x, noise)], 1).log_softmax(1)
+        return torch.cat([logits for logits, _ in self._parts(x, noise)], 1).log_softmax(1).to(x)
 
     def posterior_cov_product(
         self, x: Float[Tensor, "B *shape"], noise: Noise, v: Float[Tensor, "B *shape"]
@@ -67,23 +68,32 @@ class Ideal(Machine):
         """Return Cov[x0 | x] v = sum_i w_i (y_i - D)(y_i - D) . v, valid at alpha = 0 too."""
         soft = self._soft_mean(x, noise)
         product = torch.zeros_like(soft.mean)
-        along = like(v, x).flatten(1)
+        along = like(v, x).flatten(1).to(product)
         for logits, y in self._parts(x, noise):
             weights = (logits - soft.logsumexp[:, None]).exp()
             weights = weights * (along @ y.T - (along * soft.mean).sum(1, keepdim=True))
             product += weights @ y - weights.sum(1, keepdim=True) * soft.mean
-        return product.reshape(x.shape)
+        return product.reshape(x.shape).to(x)
 
     def _soft_mean(self, x: Tensor, noise: Noise) -> SoftMean:
         return reduce(SoftMean.merge, (SoftMean.of(*part) for part in self._parts(x, noise)))
 
     def _parts(self, x: Tensor, noise: Noise) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (logits (B, n), values (n, D)) for each chunk of the data."""
+        x, alpha, sigma = map(_wide, flatten(x, noise, self.data.shape[1:]))
         if noise.singular:
             raise ValueError("sigma is 0 in some component, where Ideal has no density; use a level with sigma > 0.")
-        x, alpha, sigma = flatten(x, noise, self.data.shape[1:])
         query, scale = x * alpha / sigma**2, (alpha / sigma) ** 2 / 2
+        if not scale.isfinite().all():
+            raise ValueError(
+                f"sigma is {sigma.min().item():.3g}, where the exponent overflows {x.dtype}; use a larger one."
+            )
         for y, energy in zip(self.data.split(self.chunk), self.energy.split(self.chunk), strict=True):
             y, energy = y.flatten(1).to(x), energy.to(x)
             norms = scale * energy if scale.shape[1] == 1 else scale @ (y**2).T
             yield query @ y.T - norms, y
+
+
+def _wide(x: Tensor) -> Tensor:
+    """x in float32 at least: |x| / sigma^2 overflows half precision at the usual levels."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -65,9 +65,15 @@ class Machine(ABC):
 
 
 def _noisy(noise: Noise, what: str) -> Noise:
+    _check_level(noise)
     if noise.singular:
         raise ValueError(f"sigma is 0 in some component, where {what} is not defined; use a level with sigma > 0.")
     return noise
+
+
+def _check_level(noise: Noise) -> None:
+    if not isinstance(noise, Noise):
+        raise ValueError(f"noise is a {type(noise).__name__}, expected a Noise(alpha, sigma), for example edm(sigma).")
 
 
 def like(v: Tensor, x: Tensor) -> Tensor:
@@ -117,8 +123,10 @@ def flatten(x: Tensor, noise: Noise, shape: torch.Size) -> tuple[Tensor, Tensor,
 
     The last axis of alpha and sigma is 1 exactly when there is one noise level per image.
     """
-    if not x.is_floating_point():
-        raise ValueError(f"x has dtype {x.dtype}, expected a floating type.")
+    _check_level(noise)
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = f"dtype {x.dtype}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+        raise ValueError(f"x has {kind}, expected a floating tensor.")
     if x.shape[1:] != shape:
         raise ValueError(
             f"x has shape {tuple(x.shape)}, but the machine was fitted on samples of shape {tuple(shape)}; "

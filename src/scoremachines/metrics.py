@@ -47,7 +47,7 @@ def explained(
     With center = None (zero) on scores it is the explained score variance of Wang and Vastola (2024). On denoisers pass
     the data mean: the centred form counts only what is known beyond the mean image.
     """
-    center = torch.zeros_like(target[0]) if center is None else center.to(target)
+    center = target.new_zeros(target.shape[1:]) if center is None else center.to(target)
     if center.shape != target.shape[1:]:
         raise ValueError(
             f"center has shape {tuple(center.shape)}, expected that of one sample {tuple(target.shape[1:])}."
@@ -64,10 +64,14 @@ def nearest(
     """
     if x.shape[1:] != data.shape[1:]:
         raise ValueError(f"x has shape {tuple(x.shape)} and data {tuple(data.shape)}; expected one sample shape.")
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}, expected at least one sample at a time.")
     if not 1 <= k <= len(data):
         raise ValueError(f"k is {k}, expected a number from 1 to the {len(data)} data samples.")
     index = _candidates(x.flatten(1), data.flatten(1), k, chunk)
-    distance = torch.stack([(y - row).flatten(1).norm(dim=1) for row, y in zip(x, data[index], strict=True)])
+    distance = x.new_empty(index.shape)
+    for b, (row, rank) in enumerate(zip(x, index, strict=True)):
+        distance[b] = (data[rank].to(x) - row).flatten(1).norm(dim=1)
     distance, order = distance.sort(1)
     return distance, index.gather(1, order)
 
@@ -83,8 +87,12 @@ def bootstrap(
 
     Crops of one photograph are not independent: give their region as group. By default each value is its own group.
     """
-    if len(values) == 0:
-        raise ValueError("values is empty, expected at least one number.")
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"values has shape {tuple(values.shape)}, expected (B,) with at least one number.")
+    if not 0 < level < 1 or draws < 1:
+        raise ValueError(
+            f"level is {level} and draws is {draws}; expected a level between 0 and 1 and at least one draw."
+        )
     groups = torch.arange(len(values)) if groups is None else groups
     if len(groups) != len(values):
         raise ValueError(f"there are {len(groups)} groups for {len(values)} values, expected one group per value.")
@@ -98,6 +106,10 @@ def bootstrap(
 
 
 def _rows(a: Tensor, b: Tensor, f) -> Tensor:
+    if a.ndim < 2 or not a.is_floating_point() or not b.is_floating_point():
+        raise ValueError(
+            f"a batch has shape {tuple(a.shape)}, dtypes are {a.dtype} and {b.dtype}; expected floating (B, *shape)."
+        )
     if a.shape != b.shape:
         raise ValueError(f"the two batches have shapes {tuple(a.shape)} and {tuple(b.shape)}, expected equal shapes.")
     return f(a.flatten(1), b.flatten(1))
@@ -108,7 +120,8 @@ def _centred(a: Tensor) -> Tensor:
     mean = a.mean(1, keepdim=True)
     spread = a - mean
     rounding = 4 * torch.finfo(a.dtype).eps * a.abs().amax(1, keepdim=True)
-    return spread.where(spread.abs().amax(1, keepdim=True) > rounding, 0)
+    constant = spread.abs().amax(1, keepdim=True) <= rounding  # false for NaN, which stays visible
+    return spread.where(~constant, 0)
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

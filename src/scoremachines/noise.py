@@ -38,6 +38,8 @@ class Noise:
             value = getattr(self, name)
             if not isinstance(value, Real | Tensor):
                 raise ValueError(f"{name} is a {type(value).__name__}, expected a number or a torch tensor.")
+            if isinstance(value, Tensor) and value.is_complex():
+                raise ValueError(f"{name} has dtype {value.dtype}, expected real numbers.")
             if not _everywhere(value, lambda v: (v >= 0) & (v < math.inf)):
                 raise ValueError(f"{name} is {value}, expected finite values that are not negative.")
         self._check_together(torch.as_tensor(self.alpha), torch.as_tensor(self.sigma))
@@ -125,6 +127,8 @@ def cosine(t: Real | Tensor, offset: float = 0.008) -> Noise:
     Variance preserving, alpha^2 + sigma^2 = 1, with alpha(0) = 1 and alpha(1) = 0 exactly.
     Source: Nichol and Dhariwal (2021), equation 17.
     """
+    if not 0 <= offset < math.inf:
+        raise ValueError(f"offset is {offset}, expected a finite number that is not negative.")
     start = math.pi / 2 * offset / (1 + offset)
 
     def rule(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,10 +197,12 @@ def edm_levels(n: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: f
 
     The list has n + 1 levels. Source: Karras et al. (2022), equation 5.
     """
-    if n < 1:
-        raise ValueError(f"n is {n}, expected at least one level.")
-    if not 0 < sigma_min < sigma_max:
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"n is {n}, expected a whole number of levels, at least one.")
+    if not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(f"sigma_min is {sigma_min} and sigma_max is {sigma_max}; expected 0 < sigma_min < sigma_max.")
+    if not 0 < rho < math.inf:
+        raise ValueError(f"rho is {rho}, expected a positive number.")
     ramp = torch.linspace(0, 1, n, dtype=torch.float64)
     grid = (sigma_max ** (1 / rho) + ramp * (sigma_min ** (1 / rho) - sigma_max ** (1 / rho))) ** rho
     return levels(edm, grid.tolist())

@@ -44,7 +44,8 @@ def ddim(machine, x, x0, now, nxt, past=(), rng=None) -> Tensor:
 def heun(machine, x, x0, now, nxt, past=(), rng=None) -> Tensor:
     """Trapezoid step of the probability flow in (alpha, sigma): ddim with x0 and eps averaged over both ends.
 
-    It costs one more evaluation. Into sigma = 0, where eps is not defined, it is the ddim step.
+    It costs one more evaluation. Into a level with sigma = 0 in any component, where not every machine can be
+    evaluated, the whole step is a ddim step.
     Source: Karras et al. (2022), algorithm 1, written for any schedule.
     """
     guess = ddim(machine, x, x0, now, nxt)
@@ -88,6 +89,10 @@ def trajectory(
     """
     if not levels:
         raise ValueError("levels is empty, expected at least one noise level.")
+    if not all(isinstance(level, Noise) for level in levels):
+        raise ValueError(
+            "levels holds something else than Noise; build the list with levels(schedule, times) or edm_levels(n)."
+        )
     if any(level.clean for level in levels[:-1]):
         raise ValueError("sigma is 0 at a level before the last, where no machine is evaluated; end the list there.")
     past: tuple[tuple[Noise, Tensor], ...] = ()

@@ -40,8 +40,13 @@ class Moments:
     @classmethod
     def of(cls, batch: Float[Tensor, "n *shape"], chunk: int = 8192) -> Self:
         """Return the moments of a batch (n, *shape), read `chunk` samples at a time; n = 0 gives the identity."""
+        if not isinstance(batch, Tensor) or not batch.is_floating_point():
+            kind = batch.dtype if isinstance(batch, Tensor) else type(batch).__name__
+            raise ValueError(f"the data are {kind}, expected a floating tensor; see scoremachines.data.to_unit.")
         if batch.ndim < 2:
             raise ValueError(f"the data have shape {tuple(batch.shape)}, expected (n, *shape) with at least two axes.")
+        if chunk < 1:
+            raise ValueError(f"chunk is {chunk}, expected at least one sample at a time.")
         return reduce(cls.merge, (cls._of(part) for part in batch.split(chunk)))
 
     @classmethod
@@ -86,25 +91,29 @@ class Moments:
         return digest.hexdigest()
 
     def save(self, path: str | os.PathLike, **provenance: str) -> None:
-        """Write the moments to a safetensors file with their fingerprint, package versions and the given provenance.
+        """Write the moments to a safetensors file with their fingerprint, dtype, package versions and provenance.
 
-        Provenance says where the numbers come from, for example `**images.provenance` of `scoremachines.data`.
-        The file appears whole or not at all.
+        Provenance says which data they are the moments of: `**images.provenance` of `scoremachines.data`, or at least
+        name and sha256 of your own. The file appears whole or not at all.
         """
         path = Path(path)
         facts = {
             "count": str(self.count),
             "shape": json.dumps(list(self.shape)),
+            "dtype": "float64",
             "fingerprint": self.fingerprint,
         }
-        reserved = facts.keys() & provenance.keys() - {"count"}
-        if reserved or provenance.get("count", facts["count"]) != facts["count"]:
-            raise ValueError(f"provenance {provenance} contradicts the moments of {self.count} samples; correct it.")
-        versions = {"torch": version("torch"), "scoremachines": version("scoremachines")}
+        facts |= {f"{package} version": version(package) for package in ("torch", "numpy", "scoremachines")}
+        missing = {"name", "sha256"} - provenance.keys()
+        if missing:
+            raise ValueError(f"provenance lacks {sorted(missing)}, expected to say which data these are; give both.")
+        clash = [key for key in facts.keys() & provenance.keys() if provenance[key] != facts[key]]
+        if clash:
+            raise ValueError(f"provenance contradicts the moments of {self.count} samples in {clash}; correct it.")
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             temporary = Path(folder) / path.name
             tensors = {"mean": self.mean.contiguous(), "scatter": self.scatter.contiguous()}
-            save_file(tensors, temporary, metadata={**provenance, **versions, **facts})
+            save_file(tensors, temporary, metadata={**provenance, **facts})
             os.replace(temporary, path)
 
     @classmethod
@@ -121,6 +130,10 @@ class Moments:
             found = cls(int(facts["count"]), torch.Size(json.loads(facts["shape"])), **tensors)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} has count {facts['count']} and shape {facts['shape']}; remake it.") from error
+        D = found.shape.numel()
+        sound = found.count >= 0 and found.mean.shape == (D,) and found.scatter.shape == (D, D)
+        if not sound or not found.mean.dtype == found.scatter.dtype == torch.float64:
+            raise ValueError(f"{path} holds no float64 moments of {found.count} samples of {D} values; remake it.")
         if found.fingerprint != facts["fingerprint"]:
             raise ValueError(f"{path} does not match its own fingerprint {facts['fingerprint'][:12]}; remake it.")
         return found

@@ -1,5 +1,6 @@
 """The documents at the root say what is so."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -27,6 +28,18 @@ def test_every_command_of_the_documents_exists():
 def test_every_file_that_the_readme_links_to_exists():
     for name in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / name).is_file()
+
+
+def test_everything_public_of_the_publishing_side_has_a_docstring():
+    kinds = ast.FunctionDef | ast.ClassDef
+    missing = [
+        f"{path.name}: {thing.name}"
+        for path in sorted((ROOT / "src" / "scorebook").glob("*.py"))
+        for node in ast.parse(path.read_text()).body
+        for thing in [node, *(node.body if isinstance(node, ast.ClassDef) else [])]
+        if isinstance(thing, kinds) and not thing.name.startswith("_") and not ast.get_docstring(thing)
+    ]
+    assert missing == []
 
 
 def test_citation_names_an_entity_and_the_version():

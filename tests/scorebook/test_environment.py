@@ -68,7 +68,10 @@ def test_workflow_runs_the_script_and_publishes_what_it_built():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())
     steps = workflow["jobs"]["build"]["steps"]
     assert ".ci/run" in [step.get("run") for step in steps]
-    assert [step["with"]["path"] for step in steps if "upload" in step.get("uses", "")] == ["_build/html"]
+    assert [step["with"]["path"] for step in steps if "upload" in step.get("uses", "")] == [
+        "_build/html",
+        "notebooks/*.ipynb",
+    ]
     assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", step["uses"]) for step in steps if "uses" in step)
     assert workflow["permissions"] == {"contents": "read"}
 

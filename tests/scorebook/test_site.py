@@ -83,7 +83,6 @@ def test_every_link_derives_from_the_address(tiny):
     assert f"{ADDRESS}/edit/main/notebooks/01_tiny.py" in found
     assert ADDRESS in found
     assert any(link.startswith(f"{ADDRESS}/issues/new") for link in found)
-    assert "https://colab.research.google.com/github/Someone/score-book/blob/notebooks/notebooks/01_tiny.ipynb" in found
     assert "https://mybinder.org/v2/gh/Someone/score-book/notebooks?urlpath=lab/tree/notebooks/01_tiny.ipynb" in found
     assert 'content="https://someone.github.io/score-book/' in (output / "notebooks" / "01_tiny.html").read_text()
     assert f"{ADDRESS}/edit/main/book/index.md" in links(output / "book" / "index.html")
