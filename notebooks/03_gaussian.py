@@ -58,8 +58,8 @@ from scoremachines import (
 from scoremachines import data as datasets
 
 size = {
-    "quick": {"probes": 256, "seeds": 48, "steps": 30, "law": 2048, "kicks": 6},
-    "paper": {"probes": 256, "seeds": 32, "steps": 30, "law": 1024, "kicks": 4},
+    "quick": {"probes": 256, "seeds": 48, "steps": 30, "law": 2048, "kicks": 6, "kicked": 48},
+    "paper": {"probes": 256, "seeds": 32, "steps": 30, "law": 512, "kicks": 4, "kicked": 8},
 }[profile]
 rng = torch.Generator().manual_seed(seed)
 
@@ -591,7 +591,7 @@ cosine_path = levels(cosine, torch.linspace(1, 0, steps + 1, dtype=torch.float64
 starts = list(range(0, steps, steps // size["kicks"]))
 kicked = [k for k in (0, 4, 12, 30) if gaussian[first].lam[k] > 1e-4]
 directions = gaussian[first].U[:, kicked].T
-start_x = normal(size["seeds"], *x0[first].shape[1:])
+start_x = normal(size["kicked"], *x0[first].shape[1:])
 response = {}
 for kind, machine in (("gaussian", gaussian[first]), ("ideal", ideal[first])):
     along = [state.x for state in trajectory(machine, start_x, cosine_path, heun)]

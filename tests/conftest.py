@@ -1,6 +1,7 @@
 """Shared fixtures. A new machine joins the contract suite by one line in MACHINES."""
 
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -23,9 +24,30 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
     # torch 2.13 itself uses a deprecated call when forward-mode differentiation starts
     config.addinivalue_line("filterwarnings", "ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+    config.addinivalue_line("markers", "quantities(*names): run over the machines of the registry that have them")
 
 
-@pytest.fixture(params=MACHINES)
+@cache
+def machine_class(name: str) -> type[Machine]:
+    return type(MACHINES[name](2 * torch.rand(10, *SHAPE, generator=torch.Generator().manual_seed(0)) - 1))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes `fit` over the registry; one marked `quantities`, over the machines that have them."""
+    if "fit" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker("quantities")
+    if marker is None:
+        metafunc.parametrize("fit", MACHINES, indirect=True)
+        return
+    pairs = [(name, q) for q in marker.args for name in MACHINES if hasattr(machine_class(name), q)]
+    if "quantity" in metafunc.fixturenames:
+        metafunc.parametrize(("fit", "quantity"), pairs, indirect=["fit"])
+    else:
+        metafunc.parametrize("fit", dict.fromkeys(name for name, _ in pairs), indirect=True)
+
+
+@pytest.fixture
 def fit(request: pytest.FixtureRequest) -> Callable[[Tensor], Machine]:
     """How to fit one machine of the registry."""
     return MACHINES[request.param]
