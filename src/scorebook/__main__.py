@@ -49,7 +49,7 @@ def build(root, options):
     """build the site, strictly, if anything changed"""
     from scorebook import site
 
-    site.build(root)
+    print(f"open {site.build(root).relative_to(root) / 'index.html'}")
 
 
 def check(root, options):
@@ -63,7 +63,7 @@ def student(root, options):
     """build the edition without solutions"""
     from scorebook import student
 
-    student.build(root)
+    print(f"open {student.build(root).relative_to(root) / 'index.html'}")
 
 
 def _parser():

@@ -59,4 +59,4 @@ def run_sphinx(root: Path) -> None:
         print(process.stdout, flush=True)
         raise RuntimeError("The strict build failed: every warning above is an error; mend them and build again.")
     count = len(list((root / "_build" / "html").rglob("*.html")))
-    print(f"site: {count} pages in {time.monotonic() - start:.1f} s, _build/html/index.html", flush=True)
+    print(f"site: {count} pages in {time.monotonic() - start:.1f} s", flush=True)
