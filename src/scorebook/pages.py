@@ -84,9 +84,6 @@ def write(root: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     for name, text in fragments.items():
         replace(target / f"{name}.md", (text + "\n").encode())
-    for page in pages:
-        for name, png in results.figures(page.notebook).items():
-            replace(target / "figures" / f"{name}.png", png)
 
 
 def book_parts(root: Path) -> list[tuple[str, list[Page]]]:
