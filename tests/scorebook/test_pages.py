@@ -118,11 +118,6 @@ def test_figures_name_cell_profile_data_and_seed(written):
     assert "| {numref}`fig-one-mnist` | `fig-one-mnist` | paper | mnist | 7 |" in text
 
 
-def test_live_figures_are_extracted(written):
-    folder = written.root / "book" / "generated" / "figures"
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"fig-one.png": PNG}
-
-
 def test_reproduction_states_the_manifest_and_what_is_missing(written):
     text = fragment(written, "reproducing")
     facts = "| mnist | 60000 (train) | 7 | 1.5 min | Some CPU, 2 | python 3.11.2, torch 2.13.0 | `0123456789ab` |"
