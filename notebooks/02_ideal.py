@@ -125,7 +125,7 @@ record("seeds", seeds)
 # the denoiser; alone, $D$ is the dimension.) Their *empirical
 # distribution* puts the mass $1/N$ on each of them, $\hat p_0 = \frac1N \sum_i \delta_{y_i}$. A clean image $x_0$ drawn
 # from it is one of the $N$ images, chosen evenly. Noise at the level $(\alpha, \sigma)$ with $\sigma > 0$ makes
-# $x = \alpha x_0 + \sigma \epsilon$, $\epsilon \sim \N(0, I)$, and so the density of $x$ is a mixture of $N$ equal round
+# $x = \alpha x_0 + \sigma \varepsilon$, $\varepsilon \sim \N(0, I)$, and so the density of $x$ is a mixture of $N$ equal round
 # Gaussians, one about each shrunken image:
 #
 # $$
@@ -391,7 +391,7 @@ assert_close(by_hand, machine.denoise(x, noise))
 #
 # $$
 # \begin{split}
-# L(f) &= \frac1N \sum_{i=1}^N \E_\epsilon \norm{f(\alpha y_i + \sigma \epsilon) - y_i}^2 \\
+# L(f) &= \frac1N \sum_{i=1}^N \E_\varepsilon \norm{f(\alpha y_i + \sigma \varepsilon) - y_i}^2 \\
 # &= \E \norm{f(x) - x_0}^2
 # \end{split}
 # $$ (eq-ideal-loss)
@@ -598,8 +598,8 @@ for sigma in (0.5, 0.3, 0.2, 0.1):
 #
 # Capture concerns one path. All paths together obey a law that needs no condition at all: the flow carries the density at
 # $\sigma_1$ to the density at $\sigma$. If it starts from $x \sim p$ at $\sigma_1$, then at $\sigma$ it is distributed like
-# $y_I + \sigma \epsilon$, with $I$ uniform. The distance of such a point from the training set is at most
-# $\sigma \norm{\epsilon}$, about $\sigma \sqrt D$. As $\sigma \to 0$ each of $N$ distinct images receives the same share $1/N$
+# $y_I + \sigma \varepsilon$, with $I$ uniform. The distance of such a point from the training set is at most
+# $\sigma \norm{\varepsilon}$, about $\sigma \sqrt D$. As $\sigma \to 0$ each of $N$ distinct images receives the same share $1/N$
 # of the paths. The {term}`memorisation` is complete and even-handed. (A sampler starts from pure noise at a large $\sigma_1$
 # instead of from $p$; the two laws are then close.)
 #
@@ -920,7 +920,7 @@ frame_slider(frames, [f"σ = {sigma:.2f}" for sigma in slide_sigmas], alts, labe
 # :::{prf:theorem} Entropy of the weights and posterior variance
 # :label: thm-ideal-information
 #
-# Let $x = y_I + \sigma \epsilon$ with $I$ uniform, and let
+# Let $x = y_I + \sigma \varepsilon$ with $I$ uniform, and let
 # $H(\sigma) = \E\bigl[ -\sum_i w_i(x) \log w_i(x) \bigr]$, the logarithm of the geometric mean of $N_{\mathrm{eff}}$. Then
 #
 # $$
@@ -1076,13 +1076,13 @@ fig
 # $\log N$ nats needed to name a code word.
 #
 # Suppose now that $y_1, \dots, y_N$ are independent draws from a population law $p_0$ with covariance $\Sigma$, whose eigenvalues are
-# $\lambda_1, \dots, \lambda_D$. Let $\mathcal I(\sigma)$ be the mutual information of $x_0$ and $x = \alpha x_0 + \sigma \epsilon$ when $x_0 \sim p_0$:
+# $\lambda_1, \dots, \lambda_D$. Let $\mathcal I(\sigma)$ be the mutual information of $x_0$ and $x = \alpha x_0 + \sigma \varepsilon$ when $x_0 \sim p_0$:
 # a property of the population, not of the sample.
 #
 # :::{prf:theorem} The odds of the right image
 # :label: thm-ideal-odds
 #
-# Let $N \ge 2$ and $x = \alpha y_1 + \sigma \epsilon$, with $\epsilon$ independent of the images. Then the log odds of the right image obey
+# Let $N \ge 2$ and $x = \alpha y_1 + \sigma \varepsilon$, with $\varepsilon$ independent of the images. Then the log odds of the right image obey
 #
 # $$
 # \begin{split}
@@ -1114,7 +1114,7 @@ fig
 # $$
 #
 # The mean of the last logarithm over $y_1$ and $x$ is $\mathcal I(\sigma)$, by definition. For the second inequality,
-# $\mathcal I = h(x) - h(\sigma \epsilon)$, and among all laws with the covariance $\alpha^2 \Sigma + \sigma^2 I$ the Gaussian has the largest entropy:
+# $\mathcal I = h(x) - h(\sigma \varepsilon)$, and among all laws with the covariance $\alpha^2 \Sigma + \sigma^2 I$ the Gaussian has the largest entropy:
 # $h(x) \le \frac12 \log \det (2 \pi e (\alpha^2 \Sigma + \sigma^2 I))$.
 # :::
 #
@@ -1342,7 +1342,7 @@ for name in data:
 #
 # The paper profile runs the cells of this chapter on all training images of MNIST, Fashion-MNIST and CIFAR-10; {ref}`reproducing` says how. {numref}`fig-ideal-sets` compares all data sets at hand.
 
-# %% mystnb={"markdown_format": "myst"} tags=["hide-input"]
+# %% tags=["hide-input"]
 committed = paper("02_ideal")
 ROWS = {
     "training images": "count_{}",

@@ -215,7 +215,7 @@ for name in data:
     record(f"{name}_wiener_ratio_high", ratio.max().item(), rtol=0.05)
 
 # %% mystnb={"figure": {"name": "fig-gaussian-denoising", "caption": "Denoising error per pixel against noise level (VE, $\\alpha=1$), each on its training images and on held-out images. Dots: the closed form of the Wiener filter. The Gaussian machine has the predicted error on training images, and nearly the same on new ones. At small noise the ideal machine is almost perfect on images it has stored. On new ones its error levels off, near the squared distance to the nearest stored images, far above the Gaussian's. Shaded: 95 % bootstrap intervals (for photos over regions of the photographs, whose patches are not independent)."}, "image": {"alt": "Two log-log panels of denoising error against sigma. The Gaussian curves for training and held-out images lie on the dots of the closed form. Below sigma of order one the ideal machine's training curve drops far below the Gaussian, most steeply for digits, while its held-out curve flattens far above it. At large sigma all curves coincide.", "width": "100%"}} tags=["hide-input"]
-fig, axes = plot.figure(1, len(data), size=(6.4, 3.6), squeeze=False)
+fig, axes = plot.figure(1, len(data), size=(6.4, 4.0), squeeze=False)
 for axis, name in zip(axes[0], data, strict=True):
     curves = {
         f"{k.replace('g', 'G')}, {s}": errors[name, k, s] for k in ("gaussian", "ideal") for s in ("train", "held out")
@@ -231,8 +231,8 @@ for axis, name in zip(axes[0], data, strict=True):
     )
     axis.plot(sigmas, predicted[name], "o", color="black", ms=3, zorder=5)
     axis.set(title=name, ylim=(1e-4, 2))
-    axis.legend().remove()
-axes[0, 0].legend(frameon=False, fontsize=9)
+    axis.get_legend().remove()
+fig.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=10)
 fig
 
 # %% [markdown]
@@ -379,7 +379,11 @@ if hero is not train[first]:
 painter = gaussian[first] if hero is train[first] else Gaussian.fit(hero.x0.double())
 side = hero.x0.shape[-1]
 path_sigmas = torch.logspace(math.log10(40), math.log10(0.03), 10, dtype=torch.float64).tolist()
-shown = [k for k in (0, 1, 10, 30, 100, 300) if k < int((painter.lam > 1e-6).sum())]
+half = (3 * painter.lam).sqrt()  # where half of a component is present
+shown = [0]  # components at least a factor of 2.2 apart, so that their pictures do not overlap
+for k in range(len(half)):
+    if 0.05 < half[k] < half[shown[-1]] / 2.2:
+        shown.append(k)
 
 # %% mystnb={"figure": {"name": "fig-gaussian-emergence", "caption": "A Gaussian machine paints two images, from pure noise (left) to the final image (right). First row: the noisy state of the first image, scaled to the same contrast at every level. Second and third rows: the machine's guess $D_G(x_t)$ for both. Below, on the same axis of noise levels: how much of each principal component is present in the guess, {eq}`eq-emergence`, with the component itself drawn where half its amplitude is reached. The overall brightness comes first, then broad gradients, fine textures last: each has half its amplitude when the noise has fallen to $\\sqrt3$ times its own standard deviation. Quick profile: machine fitted on $32\\times32$ patches of five photographs."}, "image": {"alt": "Three rows of ten small grey images above a plot. From left to right the noise clears and cloud-like images gain detail, first as blurred light and dark areas, then with finer texture. Below, S-shaped curves rise from 0 to 1 one after another; small pictures of the components show a uniform square on the first curve, a smooth gradient on the second, and blobs and textures that become finer and finer on the later ones.", "width": "100%", "classes": "dark-light"}} tags=["hide-input"]
 x_start = 80 * normal(2, *hero.x0.shape[1:])
@@ -414,7 +418,7 @@ axis.set(xscale="log", xlim=(60, 0.02), ylim=(0, 1.05), xlabel="noise level σ",
 colors = plot.plt.cm.viridis(torch.linspace(0.0, 0.85, len(shown)).numpy())
 for k, color in zip(shown, colors, strict=True):
     axis.plot(grid, curves[:, k], color=color, lw=2)
-    inset = axis.inset_axes([place((3 * painter.lam[k]).sqrt()) - 0.045, 0.5 / 1.05 - 0.12, 0.09, 0.24])
+    inset = axis.inset_axes([place(half[k]) - 0.045, 0.5 / 1.05 - 0.12, 0.09, 0.24])
     picture = painter.U[:, k].reshape(hero.x0.shape[1:])
     plot.show(inset, picture / picture.abs().max())
     inset.set(xticks=[], yticks=[])
@@ -953,7 +957,7 @@ for name in data:
 record("law_sigmas", law_sigmas)
 
 # %% mystnb={"figure": {"name": "fig-gaussian-law", "caption": "The measured gap divided by its law; one means agreement. Left: {prf:ref}`thm-third-cumulant`, the squared distance of the denoisers, with two standard errors. Right: {prf:ref}`cor-displacement`, the distance between trajectories; shaded, two standard errors over the seeds. Vertical lines: the onset {eq}`eq-onset`. Digits obey the law from a noise level of a few units on. Photos are far from Gaussian in a symmetric way, so the fourth cumulant hides the third until very high noise. Below the onset the law first underestimates the gap by a factor of several, then, at small noise, overestimates it. The right panel averages over few seeds, and its error is correlated along each curve."}, "image": {"alt": "Two panels of ratio against sigma on logarithmic axes. The curve for digits reaches one near sigma ten and stays. Left, the curve for photos is far below one at the smallest sigma, rises to several times one near sigma twenty and comes down to one only at the largest noise levels. Right, the curves have the same shapes, with smaller excursions.", "width": "100%"}} tags=["hide-input"]
-fig, axes = plot.figure(1, 2, size=(6.4, 3.4))
+fig, axes = plot.figure(1, 2, size=(6.4, 3.8))
 for name, color, style in zip(data, plot.COLORS, plot.STYLES, strict=False):
     ratio, error = law[name].T
     axes[0].errorbar(law_sigmas, ratio, 2 * error, fmt=style, color=color, label=name, marker="o", ms=4, capsize=2)
@@ -965,7 +969,7 @@ for name, color, style in zip(data, plot.COLORS, plot.STYLES, strict=False):
 for axis, label in zip(axes, ("denoisers: measured / law", "trajectories: measured / law"), strict=True):
     axis.axhline(1, color="black", lw=1)
     axis.set(xscale="log", yscale="log", xlabel="noise level σ", ylabel=label, xlim=(1.4, 400), ylim=(0.08, 12))
-axes[0].legend(frameon=False)
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(data), frameon=False)
 fig
 
 # %% [markdown]
@@ -1032,7 +1036,7 @@ Markdown(triangle_table() if set(results) & set(reported) else "")
 #
 # ### On full data sets
 #
-# The same notebook is run on the complete training sets of MNIST, FashionMNIST and CIFAR-10. The numbers are stored with the book; {ref}`reproducing` says how to make them again.
+# The same notebook is run on the complete training sets of MNIST, Fashion-MNIST and CIFAR-10. The numbers are stored with the book; {ref}`reproducing` says how to make them again.
 
 
 # %% tags=["hide-input"]
@@ -1055,14 +1059,15 @@ def paper_table():
 
 Markdown(paper_table() if results else "")
 
-# %% mystnb={"figure": {"name": "fig-gaussian-paper", "caption": "Paper profile, complete training sets. Left: unexplained centred denoiser on held-out probes. Right: measured gap over the third-cumulant law. On MNIST and FashionMNIST the disagreement is largest at a noise level of a few units; on CIFAR-10 it falls from the smallest level on. At high noise it falls fast, on CIFAR-10 first. At small noise the law overestimates the gap by orders of magnitude. It takes hold within a few tens of units of noise, on MNIST first and on CIFAR-10 last. Error bars are two standard errors."}, "image": {"alt": "Two log-log panels with curves for MNIST, FashionMNIST and CIFAR-10. Left, two curves rise to a maximum at sigma near two and the third falls throughout; all fall steeply above sigma ten. Right, ratios far below one at small sigma climb towards one at large sigma.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-gaussian-paper", "caption": "Paper profile, complete training sets. Left: unexplained centred denoiser on held-out probes. Right: measured gap over the third-cumulant law. On MNIST and Fashion-MNIST the disagreement is largest at a noise level of a few units; on CIFAR-10 it falls from the smallest level on. At high noise it falls fast, on CIFAR-10 first. At small noise the law overestimates the gap by orders of magnitude. It takes hold within a few tens of units of noise, on MNIST first and on CIFAR-10 last. Error bars are two standard errors."}, "image": {"alt": "Two log-log panels with curves for MNIST, Fashion-MNIST and CIFAR-10. Left, two curves rise to a maximum at sigma near two and the third falls throughout; all fall steeply above sigma ten. Right, ratios far below one at small sigma climb towards one at large sigma.", "width": "100%"}} tags=["hide-input"]
+titles = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 fig, axes = plot.figure(1, 2, size=(6.4, 3.4))
 for (name, r), color, style in zip(results.items(), plot.COLORS, plot.STYLES, strict=False):
-    axes[0].plot(r["sigmas"], r[f"{name}_unexplained_denoiser_held_out"], style, color=color, label=name)
+    axes[0].plot(r["sigmas"], r[f"{name}_unexplained_denoiser_held_out"], style, color=color, label=titles[name])
     ratio, error = (torch.tensor(r[f"{name}_{key}"]) for key in ("law_ratio", "law_error"))
-    axes[1].errorbar(r["law_sigmas"], ratio, 2 * error, fmt=style, color=color, label=name, marker="o", ms=4, capsize=2)
+    axes[1].errorbar(r["law_sigmas"], ratio, 2 * error, fmt=style, color=color, marker="o", ms=4, capsize=2)
 axes[0].set(xscale="log", yscale="log", xlabel="noise level σ", ylabel="unexplained denoiser", ylim=(1e-4, 3))
-axes[1].set(xscale="log", yscale="log", xlabel="noise level σ", ylabel="measured / law", ylim=(0.05, 30))
+axes[1].set(xscale="log", yscale="log", xlabel="noise level σ", ylabel="measured / law", ylim=(0.003, 3))
 axes[1].axhline(1, color="black", lw=1)
 if results:
     axes[0].legend(frameon=False)
@@ -1169,7 +1174,7 @@ assert -7 < slope < -5, slope
 # :::{exercise} The price of a finite start
 # :label: ex-gaussian-start
 #
-# Samplers start from $\sigma_TN(0,I)$ with no mean added, at a finite $\sigma_T$. If the data are Gaussian, what is the law of the final image of the exact flow? Which part of it is wrong, and by how much at $\sigma_T=80$?
+# Samplers start from $\sigma_T\,\N(0,I)$ with no mean added, at a finite $\sigma_T$. If the data are Gaussian, what is the law of the final image of the exact flow? Which part of it is wrong, and by how much at $\sigma_T=80$?
 # :::
 #
 # :::{solution} ex-gaussian-start

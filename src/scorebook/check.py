@@ -15,6 +15,7 @@ UNLISTED = {"404.html", "genindex.html", "index.html", "prf-prf.html", "search.h
 OURS = re.compile(r"(fig|eq|equation|ex|thm|def|lem|prop|cor|term|tab)-")
 FILE_NAME = re.compile(r"\.(png|svg|jpe?g|gif|webp|pdf)$|^data:", re.IGNORECASE)
 UNRESOLVED = re.compile(r"\?\?|No key .* found in glue|\{(?:ref|numref|eq|term|cite:\w|glue:\w+|prf:ref)\}")
+RAW_TABLE = re.compile(r"\|(?:\s*:?(?:-{3,}|—):?\s*\|)+")  # smart quotes may have turned the hyphens into a dash
 PLACEHOLDER = re.compile(r"\b(TODO|FIXME|XXX|TBD)\b|lorem ipsum", re.IGNORECASE)
 LOCAL_PATH = re.compile(r"(?<![\w./:-])/(?:home|root|tmp|Users|var/folders)/[\w.-]+|file:///")
 REMOTE_STYLE = re.compile(r"(?:url\(|@import)\s*[\"']?((?:https?:)?//[^\"')\s]+)")
@@ -177,7 +178,11 @@ def image_problems(document):
 def text_problems(root, document):
     """Words that a reader must not see: unresolved references, placeholders, local paths."""
     text = " ".join(" ".join(document.text).split())
-    for pattern, what in ((UNRESOLVED, "unresolved reference"), (PLACEHOLDER, "placeholder text")):
+    for pattern, what in (
+        (UNRESOLVED, "unresolved reference"),
+        (PLACEHOLDER, "placeholder text"),
+        (RAW_TABLE, "table left as text"),
+    ):
         for match in pattern.finditer(text):
             yield f"{what}: {text[max(0, match.start() - 30) : match.end() + 30]!r}"
     here = re.escape(str(root.parent.parent)) + r"(?![\w.-])"

@@ -57,6 +57,8 @@ FAULTS = {
     "<p>{numref}`fig-a`</p>": "unresolved reference",
     "<p>TODO: write this</p>": "placeholder text",
     "<p>Lorem ipsum dolor</p>": "placeholder text",
+    "<p>| data | images |\n|---|---|\n| mnist | 7 |</p>": "table left as text",
+    "<p>| data | images |\n|—|—|\n| mnist | 7 |</p>": "table left as text",
     "<p>Read /home/someone/data.bin</p>": "shows a path of this machine: /home/someone",
 }
 
