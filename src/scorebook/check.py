@@ -185,8 +185,9 @@ def text_problems(root, document):
     ):
         for match in pattern.finditer(text):
             yield f"{what}: {text[max(0, match.start() - 30) : match.end() + 30]!r}"
-    here = re.escape(str(root.parent.parent)) + r"(?![\w.-])"
-    paths = {match[0] for match in [*LOCAL_PATH.finditer(document.raw), *re.finditer(here, document.raw)]}
+    book = str(root.parent.parent)
+    here = re.finditer(re.escape(book) + r"(?![\w.-])", document.raw) if book != root.anchor else ()
+    paths = {match[0] for match in [*LOCAL_PATH.finditer(document.raw), *here]}
     yield from (f"shows a path of this machine: {path}" for path in sorted(paths))
 
 
