@@ -1340,7 +1340,7 @@ for name in data:
 #
 # ## At full size
 #
-# The paper profile runs the cells of this chapter on all training images of MNIST, Fashion-MNIST and CIFAR-10; {ref}`reproducing` says how. {numref}`fig-ideal-sets` compares all data sets at hand.
+# The paper profile runs the cells of this chapter on all training images of MNIST, Fashion-MNIST and CIFAR-10. Held-out images come from the test sets; of that of CIFAR-10, only a part was at hand. {ref}`reproducing` gives every count, and says how to run it. {numref}`fig-ideal-sets` compares all data sets at hand.
 
 # %% tags=["hide-input"]
 committed = paper("02_ideal")

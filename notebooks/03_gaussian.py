@@ -1036,7 +1036,7 @@ Markdown(triangle_table() if set(results) & set(reported) else "")
 #
 # ### On full data sets
 #
-# The same notebook is run on the complete training sets of MNIST, Fashion-MNIST and CIFAR-10. The numbers are stored with the book; {ref}`reproducing` says how to make them again.
+# The same notebook is run on the complete training sets of MNIST, Fashion-MNIST and CIFAR-10. The numbers are stored with the book. Held-out images come from the test sets; of that of CIFAR-10, only a part was at hand. {ref}`reproducing` gives every count, and says how to make the numbers again.
 
 
 # %% tags=["hide-input"]

@@ -197,10 +197,30 @@ def figures(page):
 
 
 def live_figures(page):
-    """The figures that the live run drew; a cell whose results are not there yet draws none."""
-    run, data = parameters(page), ", ".join(sorted(used_data(page))) or "none"
-    profile, seed = run.get("profile", "quick"), run.get("seed", "0")
-    return [Figure(name, profile, data, seed) for name in results.figures(page.notebook)]
+    """The figures that the live run drew; a cell whose results are not there yet draws none.
+
+    A caption that opens with "Paper profile" is of stored results alone; one that names the profile shows both.
+    """
+    run = parameters(page)
+    profile, live, stored = run.get("profile", "quick"), sorted(used_data(page)), sorted(page.paper)
+    text = captions(page)
+    found = []
+    for name in results.figures(page.notebook):
+        caption = text.get(name, "").lower()
+        if caption.startswith("paper profile"):
+            kind, sets = "paper", stored
+        elif "paper profile" in caption:
+            kind, sets = f"{profile}, paper", [*live, *stored]
+        else:
+            kind, sets = profile, live
+        found.append(Figure(name, kind, ", ".join(sets) or "none", run.get("seed", "0")))
+    return found
+
+
+def captions(page):
+    """The caption of each figure cell, by the figure's name."""
+    figures = [cell["metadata"].get("mystnb", {}).get("figure", {}) for cell in page.cells("code")]
+    return {figure["name"]: figure.get("caption", "") for figure in figures if "name" in figure}
 
 
 def parameters(page):

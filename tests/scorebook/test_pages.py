@@ -118,6 +118,21 @@ def test_figures_name_cell_profile_data_and_seed(written):
     assert "| {numref}`fig-one-mnist` | `fig-one-mnist` | paper | mnist | 7 |" in text
 
 
+@pytest.mark.parametrize(
+    ("caption", "profile", "data"),
+    [
+        ("Paper profile, complete sets.", "paper", "mnist"),
+        ("This run, and the paper profile dotted.", "quick, paper", "digits, mnist"),
+        ("This run.", "quick", "digits"),
+    ],
+)
+def test_a_figure_of_stored_results_is_not_called_quick(written, caption, profile, data):
+    notebook = written.root / "notebooks" / "01_first.ipynb"
+    notebook.write_text(notebook.read_text().replace('"caption": "One"', f'"caption": "{caption}"'))
+    pages.write(written.root)
+    assert f"| {{numref}}`fig-one` | `fig-one` | {profile} | {data} | 0 |" in fragment(written, "figures")
+
+
 def test_reproduction_states_the_manifest_and_what_is_missing(written):
     text = fragment(written, "reproducing")
     facts = "| mnist | 60000 (train) | 7 | 1.5 min | Some CPU, 2 | python 3.11.2, torch 2.13.0 | `0123456789ab` |"
