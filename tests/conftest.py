@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from scoremachines import Gaussian, Ideal, Machine, Noise
+from scoremachines.bases import DCT
+from scoremachines.polynomial import WaveletPolynomial
 
 SHAPE = (1, 2, 3)  # D = 6, which is also the batch size: an axis guessed from its length would go unnoticed elsewhere
 
@@ -17,6 +19,9 @@ MACHINES: dict[str, Callable[[Tensor], Machine]] = {
     "gaussian": Gaussian.fit,
     "gaussian-rank": lambda data: Gaussian.fit(data, rank=2),
     "gaussian-drop": lambda data: Gaussian.fit(data, rank=2, remainder="drop"),
+    "wavelet": WaveletPolynomial.fit,
+    "wavelet-local": lambda data: WaveletPolynomial.fit(data, DCT(), family="linear-neighbours", degree=2, tied=True),
+    "coefficients": lambda data: WaveletPolynomial.fit(data, DCT()).coefficient_machine,
 }
 
 
