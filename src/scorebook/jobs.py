@@ -10,19 +10,20 @@ from pathlib import Path
 
 from scorebook import results
 from scorebook.chapters import chapters, select
-from scorebook.files import fingerprint, read_json, replace, visible
+from scorebook.files import fingerprint, read_json, replace
+from scorebook.imports import library_files
 from scorebook.runner import Job, launch
 
 
 def paper_job(root: Path, chapter, dataset: str, seed: int = 0) -> Job:
     """The job that runs a chapter on one data set of the paper profile.
 
-    Its hash covers what can change a result: the chapter's code, the library, the lock and the parameters. A correction
-    of the prose leaves hours of computing valid.
+    Its hash covers what can change a result: the chapter's code, the library modules that it imports, directly or not,
+    the lock and the parameters. A correction of the prose, or a new machine, leaves hours of computing valid.
     """
     parameters = {"profile": "paper", "seed": seed, "data": [dataset]}
     code = [cell.source for cell in chapter.read().cells if cell.cell_type == "code"]
-    files = [*visible(root / "src" / "scoremachines", "*.py"), root / "requirements.lock"]
+    files = [*library_files(root, "\n".join(code)), root / "requirements.lock"]
     target = root / "results" / "paper" / chapter.stem / f"{dataset}.json"
     digest = fingerprint(root, files, {**parameters, "chapter": chapter.stem, "code": code})
     return Job(f"{chapter.stem}/{dataset}", chapter, parameters, target, digest)

@@ -11,11 +11,20 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
-def test_example_of_the_readme_runs_and_keeps_its_promise(capsys):
-    exec(re.search(r"```python\n(.*?)```", README, re.DOTALL)[1], {})
-    ideal, gaussian = re.findall(r"(\d+\.\d+) from the nearest", capsys.readouterr().out)
+def output_of_example(number: int, capsys) -> str:
+    exec(re.findall(r"```python\n(.*?)```", README, re.DOTALL)[number], {})
+    return capsys.readouterr().out
+
+
+def test_first_example_of_the_readme_runs_and_keeps_its_promise(capsys):
+    ideal, gaussian = re.findall(r"(\d+\.\d+) from the nearest", output_of_example(0, capsys))
     assert float(ideal) < 0.05
     assert float(gaussian) > 1
+
+
+def test_second_example_of_the_readme_runs_and_keeps_its_promise(capsys):
+    left = {band: int(share) for band, share in re.findall(r"(\w\d): (\d+)%", output_of_example(1, capsys))}
+    assert left["A2"] < left["H2"] < left["D1"] < 100
 
 
 def test_every_command_of_the_documents_exists():

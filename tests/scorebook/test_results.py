@@ -217,14 +217,19 @@ def test_an_interrupted_paper_job_is_out_of_date(book, stand_in, monkeypatch):
     ("name", "reruns"),
     [
         ("notebooks/01_a.py", True),
-        ("src/scoremachines/new.py", True),
+        ("src/scoremachines/__init__.py", True),
+        ("src/scoremachines/used.py", True),
+        ("src/scoremachines/below.py", True),
+        ("src/scoremachines/other.py", False),
         ("requirements.lock", True),
         ("src/scorebook/new.py", False),
         ("results/paper/01_a/other.json", False),
     ],
 )
 def test_what_a_paper_job_depends_on(book, name, reruns):
-    book.chapter("01_a", "")
+    book.chapter("01_a", "# %%\nfrom scoremachines.used import something\n")
+    for module, code in {"__init__": "", "used": "from .below import more\n", "below": "", "other": ""}.items():
+        book.write(f"src/scoremachines/{module}.py", code)
     before = jobs.paper_job(book.root, chapters(book.root)[0], "mnist").hash
     path = book.root / name
     book.write(name, (path.read_text() if path.is_file() else "") + "\n# edited\n")

@@ -1,0 +1,35 @@
+"""Which library modules a chapter depends on."""
+
+import pytest
+
+from scorebook.imports import library_files
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("", {"__init__", "noise"}),
+        ("import torch\nfrom elsewhere import bases", {"__init__", "noise"}),
+        ("from scoremachines import data as datasets", {"__init__", "noise", "data", "files"}),
+        ("from scoremachines import Noise, plot", {"__init__", "noise", "plot"}),
+        ("from scoremachines.bases import Wavelet", {"__init__", "noise", "bases"}),
+        ("import scoremachines.bases as b", {"__init__", "noise", "bases"}),
+        ("def f():\n    from scoremachines.loop import g", {"__init__", "noise", "loop", "back"}),
+    ],
+)
+def test_imports_are_followed(book, code, expected):
+    library = {
+        "__init__": "from .noise import Noise\n",
+        "noise": "import math\n",
+        "data": "from .files import contents\n",
+        "files": "",
+        "plot": "",
+        "bases": "from . import noise\n",
+        "loop": "from .back import h\n",
+        "back": "from .loop import g\n",
+    }
+    for module, text in library.items():
+        book.write(f"src/scoremachines/{module}.py", text)
+    found = library_files(book.root, code)
+    assert {path.stem for path in found} == expected
+    assert found == sorted(found)
