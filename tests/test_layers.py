@@ -146,7 +146,7 @@ checked = beartype(conf=BeartypeConf(hint_overrides=FrozenDict({Self: object})))
 with install_import_hook("scoremachines", "__main__.checked"):
     import scoremachines
     from scoremachines import *
-    from scoremachines import metrics, plot
+    from scoremachines import bases, frames, metrics, plot, polynomial
 import torch
 
 rng = torch.Generator().manual_seed(0)
@@ -166,10 +166,30 @@ Ideal.fit(data).log_weights(x, Noise(0.6, 0.8))
 machine.flow(x, Noise(1.0, 2.0), Noise(1.0, 0.0)), machine.denoised_path(x, Noise(1.0, 2.0), Noise(1.0, 0.5))
 machine.emergence(Noise(1.0, 2.0)), machine.sensitivity(Noise(1.0, 2.0)), machine.denoising_error(Noise(1.0, 2.0))
 cosine(torch.rand(3)), cosine_legacy(0.3), vp(0.3), edm(torch.rand(2))
+wavelet, colour, many = bases.Wavelet("haar", 2), torch.randn(3, 3, 4, 4, generator=rng), data.repeat(2, 1, 1, 1)
+for basis in (bases.Pixel(), bases.Fourier(), bases.DCT(), bases.PCA.fit(data), bases.PCA.fit(Moments.of(data)), wavelet):
+    basis.synthesis(basis.analysis(x)), basis.bands((1, 4, 4))
+bases.Opponent(wavelet).synthesis(bases.Opponent(wavelet).analysis(colour)), wavelet.scaling(x)
+frame = frames.Frame("haar", 1)
+frame.synthesis(frame.analysis(x), (1, 4, 4)), frame.bands((1, 4, 4))
+settings = [dict(family=family, degree=2) for family in ("independent", "parent-child", "energy", "low-pass", "full")]
+settings += [dict(family=family, tied=True, conservative=c) for family in ("band-tied", "local") for c in (0 > 1, 0 < 1)]
+settings += [dict(family="combined", tied=True), dict(family=(("self", "powers"), ("neighbours", "linear")), degree=2)]
+for options in settings:
+    machine = polynomial.WaveletPolynomial.fit(many, wavelet, **options)
+    inside, held_out = machine.coefficient_machine, machine.moments_of(x)
+    machine.denoise(x, Noise(column, column)), machine.guarded().score(x, Noise(1, torch.tensor(0.5)))
+    inside.eps(x, Noise(0.6, 0.8)), machine.to(torch.float32).posterior_cov_product(x, Noise(0.6, 0.8), x)
+    machine.ledger(Noise(0.6, 0.8), held_out), machine.denoising_error(Noise(0.6, 0.8))
+    inside.outside(x, Noise(0.6, 0.8)), inside.condition_numbers(Noise(0.6, 0.8)), held_out.merge(held_out)
+    machine.fit(held_out.merge(inside.moments)).basis
+    if options["family"] != "full":
+        inside.hermite_moments(Noise(0.6, 0.8))
+polynomial.WaveletPolynomial.fit(data.split(6), wavelet).coefficient_machine.denoise(x, by_component)
 for metric in (metrics.mse, metrics.pearson, metrics.r2, metrics.R2, metrics.cosine, metrics.explained):
     metric(x, x + 1)
 metrics.explained(x, x + 1, data.mean(0)), metrics.nearest(x, data, 2), metrics.bootstrap(x.flatten(), rng)
-plot.image_grid(x), plot.trajectory(x, x, [2.0, 1.0, 0.0]), plot.spectrum({"lam": machine.lam})
+plot.image_grid(x), plot.trajectory(x, x, [2.0, 1.0, 0.0]), plot.spectrum({"lam": column.flatten()})
 plot.curves(column.flatten(), {"one": column.flatten()}, "x", "y")
 grid = torch.randn(4, 4, 2)
 plot.score_field(grid, grid, grid[..., 0])

@@ -100,6 +100,10 @@ class PolynomialMoments:
     @classmethod
     def of(cls, data: Float[Tensor, "N C H W"], design: Design, like: Self | None = None) -> Self:
         """Return the moments of images; N = 0 gives the identity. `like` lends its centres, which saves shifts."""
+        if data.shape[1:] != design.shape:
+            raise ValueError(
+                f"images have shape {tuple(data.shape)}, expected (N, {', '.join(map(str, design.shape))})."
+            )
         parts = data.split(design.images_at_once())
         first = cls._of(parts[0], design, like)
         return reduce(lambda a, part: a.merge(cls._of(part, design, a)), parts[1:], first)
@@ -117,16 +121,20 @@ class PolynomialMoments:
 
     def merge(self, other: Self) -> Self:
         """Return the moments of both sets of samples together; raises ValueError if the designs differ."""
-        mine, others = ((d.basis, d.shape, d.tied, d.monomials) for d in (self.design, other.design))
-        if mine != others:
-            raise ValueError(f"moments in {mine[0]} and in {others[0]} are not of one design; fit both with the same.")
+        self._check_design(other)
         sums = tuple(a.merge(b) for a, b in zip(self.sums, other.sums, strict=True))
         return type(self)(self.design, self.count + other.count, sums)
 
     def about(self, other: Self) -> Self:
-        """Return the same moments about the centres of others."""
+        """Return the same moments about the centres of others; raises ValueError if the designs differ."""
+        self._check_design(other)
         sums = tuple(a.about(b.center) for a, b in zip(self.sums, other.sums, strict=True))
         return type(self)(self.design, self.count, sums)
+
+    def _check_design(self, other: Self) -> None:
+        mine, others = ((d.basis, d.shape, d.tied, d.monomials) for d in (self.design, other.design))
+        if mine != others:
+            raise ValueError(f"moments in {mine[0]} and in {others[0]} are not of one design; fit both with the same.")
 
     def centred(self) -> Self:
         """Return the same moments about the mean; raises ValueError for fewer samples than nonlinear features."""

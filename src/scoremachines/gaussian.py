@@ -222,7 +222,7 @@ def _transfer(lam: Tensor, alpha, sigma, alpha_end, sigma_end) -> Tensor:
 
 
 def _scalars(noise: Noise) -> tuple[float, float]:
-    alpha, sigma = torch.as_tensor(noise.alpha), torch.as_tensor(noise.sigma)
+    alpha, sigma = (torch.as_tensor(level, dtype=torch.float64) for level in (noise.alpha, noise.sigma))
     if alpha.numel() != 1 or sigma.numel() != 1:
         raise ValueError(f"the noise has shape {tuple((alpha + sigma).shape)}, expected one level for everything.")
     return alpha.item(), sigma.item()

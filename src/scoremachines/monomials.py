@@ -78,7 +78,7 @@ class Monomials:
             ladder.append(ladder[-1] * w)
         return self._products(w, ladder)
 
-    def hermite(self, w: Float[Tensor, "n m B"], q: Float[Tensor, "n m"]) -> Float[Tensor, "n p B"]:
+    def hermite(self, w: Float[Tensor, "n m B"], q: Float[Tensor, "#n m"]) -> Float[Tensor, "n p B"]:
         """Return every h_n at the variables w with noise deviations q, by (k + 1) g_{k+1} = w g_k - q^2 g_{k-1}.
 
         The recursion is that of g_k = q^k He_k(w / q) / k!; the product is scaled to 1 / sqrt(n!).

@@ -1,7 +1,7 @@
-"""Figures: grids of images, trajectories, curves, spectra, score fields. Each function returns a matplotlib Figure.
+"""Figures: grids of images, wavelet pyramids, trajectories, curves, spectra, score fields.
 
-Only tensors come in. Lines use the Okabe-Ito colours with a line style each, so that they stay apart without colour;
-fields use viridis. Sizes are chosen to stay legible at the width of a phone.
+Each function returns a matplotlib Figure. Only tensors come in. Lines use the Okabe-Ito colours with a line style each,
+so that they stay apart without colour; fields use viridis. Sizes are chosen to stay legible at the width of a phone.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -74,6 +75,36 @@ def show(axis: Axes, image: Float[Tensor, "C H W"], limits: tuple[float, float] 
     unit = ((image.detach().double().cpu() - low) / (high - low)).clamp(0, 1).movedim(0, -1).squeeze(-1)
     axis.imshow(unit.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.grid(False)
+
+
+def pyramid(
+    z: Float[Tensor, "C H W"],
+    places: Sequence[tuple[slice, slice]],
+    labels: Sequence[str] | None = None,
+    axis: Axes | None = None,
+) -> Figure:
+    """Show the packed coefficients of one image with a frame around each band, and a label in it if given.
+
+    places: rows and columns of each band. Each band has its own contrast: zero is mid-grey, the largest magnitude of
+    the band is black or white. Raises ValueError for what is no image, and unless there is one label for each band.
+    """
+    if z.ndim != 3 or z.shape[0] not in (1, 3) or (labels is not None and len(labels) != len(places)):
+        found = f"z has shape {tuple(z.shape)}, with {len(places)} places and {len(labels or places)} labels"
+        raise ValueError(f"{found}; expected (1 or 3, H, W) and one label for each place.")
+    fig, axis = figure(size=(3.2, 3.2)) if axis is None else (axis.figure, axis)
+    scaled = z.detach().clone()
+    for rows, columns in places:
+        band = scaled[:, rows, columns]
+        band /= band.abs().max().clamp(min=1e-12)
+    show(axis, scaled)
+    for (rows, columns), label in zip(places, labels or cycle([""]), strict=False):
+        corner, size = (columns.start - 0.5, rows.start - 0.5), (columns.stop - columns.start, rows.stop - rows.start)
+        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=COLORS[4], linewidth=1.2))
+        if label:
+            plate = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1}
+            axis.annotate(label, corner, (3, -3), textcoords="offset points", va="top", fontsize=8, bbox=plate)
+    axis.axis("off")
+    return fig
 
 
 def trajectory(

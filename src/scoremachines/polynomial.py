@@ -235,9 +235,9 @@ class WaveletPolynomial(Machine):
         """The basis whose coefficients are regressed."""
         return self.coefficient_machine.moments.design.basis
 
-    def moments_of(self, data: Float[Tensor, "N C H W"]) -> PolynomialMoments:
+    def moments_of(self, data: Tensor | Iterable[Tensor]) -> PolynomialMoments:
         """Return the moments of other images, for example held-out ones, for `ledger` and `denoising_error`."""
-        return PolynomialMoments.of(data, self.coefficient_machine.moments.design)
+        return one_pass(data, lambda _: self.coefficient_machine.moments.design)
 
     def guarded(self, ridge: float = 1e-6) -> Self:
         """Return the machine for sampling; see `Polynomial.guarded`."""

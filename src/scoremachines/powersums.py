@@ -70,20 +70,21 @@ class PowerSums:
     @property
     def mean(self) -> Float64[Tensor, "n m"]:
         """The mean of every variable."""
-        return self.center + self.gram[:, 0, self._linear] / self.count
+        return self.center + self.gram[:, 0, self.linear] / self.count
 
     @property
     def var(self) -> Float64[Tensor, "n m"]:
         """The variance of every variable, divided by the count; the sums must be centred."""
-        return self.gram[:, self._linear, self._linear] / self.count
+        return self.gram[:, self.linear, self.linear] / self.count
 
     @cached_property
-    def _linear(self) -> list[int]:
+    def linear(self) -> list[int]:
+        """Where each variable itself stands among the monomials."""
         return [self.monomials.position[monomial((v, 1))] for v in range(self.center.shape[1])]
 
     def cross(self, targets: int) -> Float64[Tensor, "n p t"]:
         """Return E[(x - c)^a (x_v - c_v)] for every member a and the first variables v."""
-        return self.gram[:, :, self._linear[:targets]] / self.count
+        return self.gram[:, :, self.linear[:targets]] / self.count
 
     def shape_moments(self, targets: int) -> tuple[Float64[Tensor, "n t"], Float64[Tensor, "n t"]]:
         """Return skewness and excess kurtosis of the first variables; 0 where the variance is 0.
@@ -94,7 +95,7 @@ class PowerSums:
         squares = [self.monomials.position.get(((v, 2),)) for v in range(targets)]
         if None in squares:
             raise ValueError("the moments stop at degree 1, expected the squares too; fit with degree 2 or more.")
-        var, lines = self.var[:, :targets], self._linear[:targets]
+        var, lines = self.var[:, :targets], self.linear[:targets]
         safe = var.where(var > 0, 1)
         third, fourth = (self.gram[:, squares, columns] / self.count for columns in (lines, squares))
         return third / safe**1.5, torch.where(var > 0, fourth / safe**2 - 3, 0)
@@ -131,9 +132,15 @@ class Whitened:
 
     def gram_of(self, sums: PowerSums) -> Float64[Tensor, "n p p"]:
         """Return E[h_a h_b] of these same features over other data with sums about the same centre."""
-        clean = sums.gram / sums.count * self.scale[:, :, None] * self.scale[:, None]
-        heat = sums.monomials.scales(self.q**2)
-        gram = clean.clone()
+        return self._clean(sums) + self.spread_of(sums)
+
+    def _clean(self, sums: PowerSums) -> Float64[Tensor, "n p p"]:
+        return sums.gram / sums.count * self.scale[:, :, None] * self.scale[:, None]
+
+    def spread_of(self, sums: PowerSums) -> Float64[Tensor, "n p p"]:
+        """Return E[Cov[h_a, h_b | x0]], what the noise adds to the Gram matrix: the terms k != 0 of the sum."""
+        clean, heat = self._clean(sums), sums.monomials.scales(self.q**2)
+        gram = torch.zeros_like(clean)
         for i, (_, rows, lower, weight) in enumerate(sums.monomials.lowerings[1:], 1):
             factor = heat[:, i, None, None] * torch.outer(weight, weight).to(clean)
             gram[:, rows[:, None], rows] += factor * clean[:, lower[:, None], lower]

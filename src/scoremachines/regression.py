@@ -133,18 +133,27 @@ def _by_group(features: tuple[Feature, ...], gain: Tensor) -> dict[str, Tensor]:
 
 
 def errors(solution: Solution, sums: PowerSums) -> tuple[Tensor, Tensor]:
-    """Return E|z0 - mean|^2 and E|z0 - D|^2 of every target, exactly, over the data of `sums`."""
-    targets = solution.weights.shape[2]
-    gram, cross = solution.white.gram_of(sums), solution.white.cross_of(sums, targets)
-    variance, w = sums.var[:, :targets], solution.weights
-    return variance, variance - 2 * (w * cross).sum(1) + (w * (gram @ w)).sum(1)
+    """Return E|z0 - mean|^2 and E|z0 - D|^2 of every target, exactly, over the data of `sums`.
+
+    The second is squared bias plus variance, E|E[D | z0] - z0|^2 + E[Var[D | z0]], two sums without cancellation.
+    """
+    white, w = solution.white, solution.weights
+    targets = w.shape[2]
+    bias = w * white.scale[:, :, None]
+    bias[:, sums.linear[:targets], range(targets)] -= 1
+    error = (bias * (sums.gram @ bias)).sum(1) / sums.count + (w * (white.spread_of(sums) @ w)).sum(1)
+    return sums.var[:, :targets], error
 
 
 def condition(solution: Solution, stencil: Stencil) -> Tensor:
     """Return the condition number of the feature Gram matrix, scaled to unit diagonal, by target, (n, targets)."""
-    white, found = solution.white, []
-    for target, features in enumerate(stencil.features):
-        (C,) = _rows(white, [features], target)
-        lam = torch.linalg.eigvalsh(_unit(C @ white.gram @ C.mT)[0])
-        found.append(lam[:, -1] / lam[:, 0].clamp(min=0))
-    return torch.stack(found, 1).expand(-1, stencil.targets)
+    spectra = [torch.linalg.eigvalsh(_unit(gram)[0]) for gram in _grams(solution.white, stencil)]
+    return torch.stack([lam[:, -1] / lam[:, 0].clamp(min=0) for lam in spectra], 1).expand(-1, stencil.targets)
+
+
+def _grams(white: Whitened, stencil: Stencil) -> list[Tensor]:
+    """The Gram matrix of each target's features; one for all where they carry common weights."""
+    if stencil.joint:
+        return [sum(C @ white.gram @ C.mT for C in _rows(white, stencil.features))]
+    found = (_rows(white, [features], target) for target, features in enumerate(stencil.features))
+    return [C @ white.gram @ C.mT for (C,) in found]

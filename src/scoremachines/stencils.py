@@ -282,9 +282,10 @@ def _mirror(found: Grids, key, radius: int) -> list[int]:
 
 
 def _checked(family, degree, radius, conservative) -> tuple[Group, ...]:
-    if isinstance(family, str) and family not in FAMILIES:
+    named = not isinstance(family, tuple | list)
+    if named and family not in FAMILIES:
         raise ValueError(f"family is {family!r}, expected one of {', '.join(FAMILIES)} or pairs (relation, form).")
-    groups = FAMILIES[family] if isinstance(family, str) else tuple(family)
+    groups = FAMILIES[family] if named else tuple(family)
     for group in groups:
         if len(group) != 2 or group[0] not in RELATIONS or group[1] not in FORMS:
             raise ValueError(
