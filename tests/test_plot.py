@@ -21,11 +21,14 @@ def planar_field():
 
 
 sigma = torch.logspace(-2, 1, 5)
+PLACES = [(rows, columns) for rows in (slice(0, 2), slice(2, 4)) for columns in (slice(0, 2), slice(2, 4))]
 FIGURES = {
     "image_grid grey": lambda: plot.image_grid(torch.rand(5, 1, 4, 4), columns=3),
     "image_grid colour": lambda: plot.image_grid(torch.rand(4, 3, 4, 6), 2, ["a", "b"], rows=["above", "below"]),
     "image_grid one image": lambda: plot.image_grid(torch.rand(1, 1, 4, 4), titles=["one"]),
     "image_grid all titles": lambda: plot.image_grid(torch.rand(6, 1, 4, 4), 3, list("abcdef"), limits=(0, 1)),
+    "pyramid": lambda: plot.pyramid(torch.rand(1, 4, 4), PLACES, list("AHVD")),
+    "pyramid colour": lambda: plot.pyramid(torch.rand(3, 4, 4), PLACES),
     "trajectory": lambda: plot.trajectory(torch.rand(4, 1, 5, 5), torch.rand(4, 1, 5, 5), [3.0, 1.0, 0.1, 0.0]),
     "trajectory vp": lambda: plot.trajectory(torch.rand(2, 3, 5, 5), torch.rand(2, 3, 5, 5), [1.0, 0.6], [0.0, 0.8]),
     "curves": lambda: plot.curves(
@@ -81,6 +84,28 @@ def test_images_are_drawn_as_they_are():
 def test_a_grid_has_a_place_for_each_image():
     axes = plot.image_grid(torch.rand(7, 1, 4, 4), columns=3).axes
     assert [len(axis.get_images()) for axis in axes] == [1] * 7 + [0] * 2
+
+
+def test_each_band_of_a_pyramid_has_its_own_contrast_and_frame():
+    z = torch.zeros(1, 4, 4)
+    z[0, 0, 0], z[0, 0, 1], z[0, 3, 3] = 8.0, -4.0, -0.01
+    before = z.clone()
+    (axis,) = plot.pyramid(z, PLACES, list("AHVD")).axes
+    drawn = axis.get_images()[0].get_array()
+    assert drawn[0].tolist() == [1.0, 0.25, 0.5, 0.5]
+    assert drawn[3].tolist() == [0.5, 0.5, 0.5, 0.0]
+    assert [frame.get_bbox().bounds for frame in axis.patches] == [
+        (x - 0.5, y - 0.5, 2.0, 2.0) for y in (0, 2) for x in (0, 2)
+    ]
+    assert [text.get_text() for text in axis.texts] == list("AHVD")
+    assert torch.equal(z, before)
+
+
+@pytest.mark.parametrize(("shape", "labels"), [((4, 4), None), ((2, 4, 4), None), ((1, 4, 4), ["A"])])
+def test_what_is_no_pyramid_is_refused(shape, labels):
+    with pytest.raises(ValueError, match="expected"):
+        plot.pyramid(torch.zeros(shape), PLACES, labels)
+    assert plt.get_fignums() == []
 
 
 def test_zero_eigenvalues_are_left_out():
