@@ -167,13 +167,13 @@ machine.flow(x, Noise(1.0, 2.0), Noise(1.0, 0.0)), machine.denoised_path(x, Nois
 machine.emergence(Noise(1.0, 2.0)), machine.sensitivity(Noise(1.0, 2.0)), machine.denoising_error(Noise(1.0, 2.0))
 cosine(torch.rand(3)), cosine_legacy(0.3), vp(0.3), edm(torch.rand(2))
 wavelet, colour, many = bases.Wavelet("haar", 2), torch.randn(3, 3, 4, 4, generator=rng), data.repeat(2, 1, 1, 1)
-for basis in (bases.Pixel(), bases.Fourier(), bases.DCT(), bases.PCA.fit(data), bases.PCA.fit(Moments.of(data)), wavelet):
+for basis in (bases.Pixel(), bases.Fourier(), bases.DCT(), bases.PCA.fit(Moments.of(data)), wavelet):
     basis.synthesis(basis.analysis(x)), basis.bands((1, 4, 4))
 bases.Opponent(wavelet).synthesis(bases.Opponent(wavelet).analysis(colour)), wavelet.scaling(x)
 frame = frames.Frame("haar", 1)
 frame.synthesis(frame.analysis(x), (1, 4, 4)), frame.bands((1, 4, 4))
 settings = [dict(family=family, degree=2) for family in ("independent", "parent-child", "energy", "low-pass", "full")]
-settings += [dict(family=family, tied=True, conservative=c) for family in ("band-tied", "local") for c in (0 > 1, 0 < 1)]
+settings += [dict(family=family, tied=True, conservative=c) for family in ("band-tied", "local") for c in (False, True)]
 settings += [dict(family="combined", tied=True), dict(family=(("self", "powers"), ("neighbours", "linear")), degree=2)]
 for options in settings:
     machine = polynomial.WaveletPolynomial.fit(many, wavelet, **options)

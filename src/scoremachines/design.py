@@ -19,7 +19,7 @@ from .monomials import Monomials, monomial
 from .powersums import PowerSums
 from .stencils import FAMILIES, Group, Stencil, extend, stencils
 
-ENTRIES = 2**24  # numbers held at once while streaming: 128 MiB in float64
+ENTRIES = 2**20  # numbers held at once while streaming: 8 MiB in float64, which a cache holds
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,10 @@ class SharedFeatures:
         """Return the features of a batch of images, one row each."""
         z = self.dictionary.analysis(x).flatten(1).T
         known = torch.cat([z.new_ones(1, len(x)), z])
-        product = known[self.index[:, 0]]
-        for column in self.index.T[1:]:
-            product *= known[column]
+        product = known[self.index[:, -1]]
+        for column in self.index.T[:-1]:
+            start = int((column == 0).sum())  # rows are sorted: those with a factor 1 in this place come first
+            product[start:] *= known[column[start:]]
         return product
 
     def union(self, *others: Self) -> tuple[Self, list[Int64[Tensor, " q"]]]:
