@@ -10,7 +10,7 @@
 #       - measure how heavy-tailed, how correlated and how dependent the wavelet coefficients of images are
 #       - explain what a redundant frame does to white noise
 #     minutes: 80
-#     needs: [noise-and-scores, gaussian-machine]
+#     needs: [noise-and-scores, ideal-machine, gaussian-machine]
 #     paper: [mnist, cifar10]
 # ---
 
@@ -18,10 +18,10 @@
 # (orthonormal-bases)=
 # # Orthonormal bases
 #
-# A score is a vector with one entry for each pixel. Written in another basis it is the same vector. So why does a paper on diffusion models begin by choosing wavelets {cite:p}`finn2026wavelet`? Because the machines that follow treat the coefficients *separately*, or a few at a time. How much such a machine loses depends on the basis: on how much of what the image knows is hidden between the coefficients.
+# A score is a vector with one entry for each pixel. Written in another basis it is the same vector. So why does a paper on diffusion models begin by choosing wavelets {cite:p}`finn2026wavelet`? Because the machines that follow treat the coefficients *separately*, or a few at a time. How much such a machine loses depends on the basis: on how much of an image lies in the relations between its coefficients.
 #
 # :::{admonition} In this chapter
-# You will see that a denoising problem is the same in every orthonormal basis, and in no other basis. You will build five bases in a few lines each, and derive the shortest wavelet filters by hand. Then you will measure what images look like in wavelet coefficients: sparse, weakly correlated, and far from independent.
+# You will see that a denoising problem is the same in every orthonormal basis and, but for a change of scale, in no other. You will build five bases in a few lines each, and derive the shortest wavelet filters by hand. Then you will measure what images look like in wavelet coefficients: sparse, weakly correlated, and far from independent.
 #
 # It takes about 80 minutes. It needs {ref}`noise and scores <noise-and-scores>` and {ref}`the Gaussian machine <gaussian-machine>`.
 # :::
@@ -75,7 +75,7 @@ def centred(name, images):
 #
 # ## White noise stays white
 #
-# Let $W$ be an invertible matrix. In new coordinates $z=Wx$, an image $x=\alpha x_0+\sigma\varepsilon$ becomes $z=\alpha z_0+\sigma W\varepsilon$ with $z_0=Wx_0$. Signal and noise are still added. But is the noise still white?
+# Let $W$ be an invertible matrix. In new coordinates $z=Wx$, a noisy image $x=\alpha x_0+\sigma\varepsilon$ with white noise $\varepsilon\sim\N(0,I)$ becomes $z=\alpha z_0+\sigma W\varepsilon$ with $z_0=Wx_0$. Signal and noise are still added. But is the noise still white?
 #
 # :::{prf:theorem} White noise stays white
 # :label: thm-bases-white
@@ -87,12 +87,12 @@ def centred(name, images):
 # A linear map of a Gaussian vector is Gaussian. Its mean is $W\,\E\varepsilon=0$ and its covariance is $W\,\E[\varepsilon\varepsilon^\top]W^\top=WW^\top$. A Gaussian law is determined by mean and covariance, so it is $\N(0,I)$ exactly if $WW^\top=I$.
 # :::
 #
-# For a square matrix, $WW^\top=I$ also gives $W^\top W=I$. The rows $w_i$ of $W$, the *atoms* of the basis, are then orthonormal; *analysis* is $z_i=w_i^\top x$, and *synthesis* is $x=W^\top z=\sum_iz_iw_i$. So in an orthonormal basis a denoising problem is again a denoising problem, at the same noise level. All its objects are carried over.
+# For a square matrix, $WW^\top=I$ also gives $W^\top W=I$. The rows $w_i$ of $W$, the *atoms*, then form an {term}`orthonormal basis`; *analysis* is $z_i=w_i^\top x$, and *synthesis* is $x=W^\top z=\sum_iz_iw_i$. In such a basis a denoising problem is again a denoising problem, at the same noise level. All its objects are carried over.
 #
 # :::{prf:proposition} Denoisers, scores and flows are carried over
 # :label: prop-bases-covariant
 #
-# Let $W$ be orthogonal and $z=Wx$. Denote by $D_z$, $s_z$ the {term}`denoiser` and the {term}`score` of the noisy coefficients at level $(\alpha,\sigma)$. Then
+# Let $W$ be orthogonal and $z=Wx$. Denote by $D_x$, $s_x$ the {term}`denoiser` and the {term}`score` of the noisy images at a level $(\alpha,\sigma)$ with $\sigma>0$, and by $D_z$, $s_z$ those of their coefficients. Then
 #
 # $$
 # \begin{split}
@@ -101,14 +101,14 @@ def centred(name, images):
 # \end{split}
 # $$ (eq-bases-covariant)
 #
-# the error $\E\norm{z_0-D_z(z)}^2=\E\norm{x_0-D_x(x)}^2$ is the same, and $W$ carries the {term}`probability flow` of the images to that of the coefficients.
+# the errors $\E\norm{z_0-D_z(z)}^2$ and $\E\norm{x_0-D_x(x)}^2$ are equal, and $W$ carries the {term}`probability flow` of the images to that of the coefficients.
 # :::
 #
 # :::{prf:proof}
-# To know $z$ is to know $x$, so $D_z(z)=\E[Wx_0\mid x]=W\,D_x(x)$. The error is the same because $W$ keeps lengths. The density of $z$ is $p_z(z)=p_x(W^\top z)$, since $|\det W|=1$. By the chain rule its logarithm has the gradient $W\,\nabla\log p_x(W^\top z)$. Finally, let $x_t$ solve $dx=D_x\,d\alpha+\hat\varepsilon_x\,d\sigma$ with $\hat\varepsilon_x=(x-\alpha D_x)/\sigma$. Multiply by $W$ and use {eq}`eq-bases-covariant`: $z_t=Wx_t$ solves the same equation with $D_z$.
+# To know $z$ is to know $x$, so $D_z(z)=\E[Wx_0\mid x]=W\,D_x(x)$. The errors are equal because $W$ keeps lengths. The density of $z$ is $p_z(z)=p_x(W^\top z)$, since $|\det W|=1$. By the chain rule its logarithm has the gradient $W\,\nabla\log p_x(W^\top z)$. Finally, let $x_t$ follow the flow of the images, $dx=D_x\,d\alpha+\hat\varepsilon_x\,d\sigma$ with $\hat\varepsilon_x=(x-\alpha D_x)/\sigma$. Multiply by $W$ and use {eq}`eq-bases-covariant`: $z_t=Wx_t$ solves the same equation with $D_z$.
 # :::
 #
-# Two machines of the earlier chapters know nothing of pixels: the ideal machine compares images by their distance, which $W$ keeps, and the Gaussian machine transforms its covariance along. Fitted on coefficients, they give the coefficients of what they give in pixels. Here is the check, in five bases that we are about to build.
+# Two machines of the earlier chapters know nothing of pixels: the {term}`ideal machine` compares images by their distance, which $W$ keeps, and the {term}`Gaussian machine` transforms its covariance along. Fitted on coefficients, they give the coefficients of what they give in pixels. Here is the check, in five bases that we are about to build.
 
 # %%
 x0, shape = train[first].x0.double(), shapes[first]
@@ -126,12 +126,12 @@ for basis in (Pixel(), Fourier(), DCT(), PCA.fit(moments[first]), Wavelet("db2",
 #
 # ### The price of treating coefficients separately
 #
-# Take the simplest such machine: the {term}`Wiener filter` for each coefficient by itself. It knows the variances $C_{ii}$ of the coefficients, the diagonal of $C=W\Sigma W^\top$, and ignores all correlations.
+# Take the simplest such machine: the {term}`Wiener filter` for each coefficient by itself. Let $\Sigma=\Cov(x_0)$ be the covariance of the images, and $C=W\Sigma W^\top$ that of their coefficients. The machine knows the means and the variances $C_{ii}$ of the coefficients, and ignores all correlations.
 #
 # :::{prf:theorem} Principal components are best, at every noise level
 # :label: thm-bases-pca
 #
-# Let $\Sigma$ have the eigenvalues $\lambda_k$. In an orthonormal basis, the best denoiser that is affine in each coefficient separately has the error
+# Let $\sigma>0$, and let $\Sigma$ have the eigenvalues $\lambda_k$. In an orthonormal basis, the best denoiser that is affine in each coefficient separately has the error
 #
 # $$
 # \begin{split}
@@ -140,11 +140,11 @@ for basis in (Pixel(), Fourier(), DCT(), PCA.fit(moments[first]), Wavelet("db2",
 # \end{split}
 # $$ (eq-bases-diagonal)
 #
-# It is at least $\sum_k\omega(\lambda_k)$, the error of the Gaussian machine. If $\alpha,\sigma>0$, the two are equal exactly if $C$ is diagonal. Moreover, the $n$ largest variances $C_{ii}$ never hold more than the $n$ largest eigenvalues.
+# It is at least $\sum_k\omega(\lambda_k)$, the error of the Gaussian machine. If $\alpha>0$, the two are equal exactly if $C$ is diagonal. Moreover, the $n$ largest variances $C_{ii}$ never hold more than the $n$ largest eigenvalues.
 # :::
 #
 # :::{prf:proof}
-# The formula is the error of the Wiener filter, {prf:ref}`thm-wiener`, in one dimension, summed over coefficients. Let $O=WU$, where the columns of $U$ are the eigenvectors of $\Sigma$. Then $C_{ii}=\sum_kO_{ik}^2\lambda_k$. The squares $O_{ik}^2$ add up to one along each row and each column, because $O$ is orthogonal. So $C_{ii}$ is a mean of eigenvalues. For $\sigma>0$ the function $\omega$ is concave, and Jensen's inequality gives
+# The formula is the error of the Wiener filter, {prf:ref}`thm-wiener`, in one dimension, summed over coefficients. Let $O=WU$, where the columns of $U$ are the eigenvectors of $\Sigma$. Then $C_{ii}=\sum_kO_{ik}^2\lambda_k$. The squares $O_{ik}^2$ add up to one along each row and each column, because $O$ is orthogonal. So $C_{ii}$ is a weighted mean of eigenvalues. The function $\omega$ is concave, and Jensen's inequality gives
 #
 # $$
 # \begin{split}
@@ -153,7 +153,7 @@ for basis in (Pixel(), Fourier(), DCT(), PCA.fit(moments[first]), Wavelet("db2",
 # \end{split}
 # $$
 #
-# If $\alpha>0$ too, $\omega$ is strictly concave. Equality then requires that, for each $i$, all $\lambda_k$ with $O_{ik}\ne0$ are equal to $C_{ii}$, so that $\Sigma w_i=C_{ii}w_i$: each atom is an eigenvector. For the last statement, the sum of $n$ of the $C_{ii}$ is $\sum_kt_k\lambda_k$, where $t_k$ is the sum of $O_{ik}^2$ over the chosen $i$. So $0\le t_k\le1$ and $\sum_kt_k=n$, and such a sum is largest when the weight is on the $n$ largest eigenvalues.
+# If $C$ is diagonal, its entries $C_{ii}$ are the eigenvalues, and the two sides agree. Conversely, if $\alpha>0$, $\omega$ is strictly concave. Equality then requires that, for each $i$, all $\lambda_k$ with $O_{ik}\ne0$ are equal to $C_{ii}$, so that $\Sigma w_i=C_{ii}w_i$: each atom is an eigenvector. For the last statement, the sum of $n$ of the $C_{ii}$ is $\sum_kt_k\lambda_k$, where $t_k$ is the sum of $O_{ik}^2$ over the chosen $i$. So $0\le t_k\le1$ and $\sum_kt_k=n$, and such a sum is largest when $t_k=1$ for the $n$ largest eigenvalues and zero for the others.
 # :::
 #
 # Only the *diagonal* of $C$ enters {eq}`eq-bases-diagonal`. In code, analysis of the rows of $\Sigma$, then of its columns:
@@ -199,8 +199,10 @@ for name in data:
         record(f"{name}_{key}_price", price[name, key].max().item())
         record(f"{name}_{key}_off", off.clamp(min=0).item(), rtol=1e-2 if key != "PCA" else 1.0)
         assert price[name, key].min() > 1 - 1e-9
+shallow = separate_error(rotate(moments[last].cov, Wavelet("haar", depth[last]), shapes[last]).diagonal())
+record(f"{last}_shallow_price", (shallow / separate_error(bases[last]["PCA"].lam)).max().item())
 
-# %% mystnb={"figure": {"name": "fig-bases-wiener", "caption": "The price of treating coefficients separately: the error of one Wiener filter for each coefficient, over that of the Gaussian machine, against the noise level ($\\alpha=1$). No basis goes below one; principal components reach it. On photos the cosine transform is close, and pixels are a very bad choice. db2, with three levels, has a hump at high noise; Haar, taken down to a single scaling coefficient, has none. On digits no fixed basis is close at middle noise, and pixels are the best of them at low noise."}, "image": {"alt": "Two panels of error ratio against sigma, each with six curves; PCA is the constant one. On digits the other five rise to a maximum of about one and a half below sigma one and fall back to one; the curve of pixels rises later. On photos the curve of pixels rises above eight near sigma one, db2 has a low maximum at small sigma and a second, higher one near sigma five, and the three others stay below one and a half.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-bases-wiener", "caption": "The price of treating coefficients separately: the error of one Wiener filter for each coefficient, over that of the Gaussian machine, against the noise level ($\\alpha=1$). No basis goes below one; principal components reach it. On photos the cosine transform is close, and pixels are a very bad choice. db2, with three levels, has a hump at high noise; Haar, taken down to a single scaling coefficient, has none. On digits no basis but the principal components is close at middle noise, and pixels are the best of the others at low noise."}, "image": {"alt": "Two panels of error ratio against sigma, each with six curves; PCA is the constant one. On digits the other five rise to a maximum of about one and a half below sigma one and fall back to one; the curve of pixels rises later. On photos the curve of pixels rises above eight near sigma one, db2 has a low maximum at small sigma and a second, higher one near sigma five, and the three others stay below one and a half.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(1, len(data), size=(6.4, 3.6), squeeze=False)
 for axis, name in zip(axes[0], data, strict=True):
     plot.curves(
@@ -216,19 +218,19 @@ fig.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=
 fig
 
 # %% [markdown]
-# At its worst noise level, a separate filter for each coefficient costs a factor {glue:text}`photos_pixels_price:.1f` for pixels on photos, {glue:text}`photos_db2_price:.2f` for db2, {glue:text}`photos_Haar_price:.2f` for Haar and {glue:text}`photos_DCT_price:.2f` for the cosine transform. On digits these factors are {glue:text}`digits_pixels_price:.2f`, {glue:text}`digits_db2_price:.2f`, {glue:text}`digits_Haar_price:.2f` and {glue:text}`digits_DCT_price:.2f`.
+# At its worst noise level, a separate filter for each coefficient costs a factor {glue:text}`photos_pixels_price:.1f` for pixels on photos, {glue:text}`photos_db2_price:.2f` for db2, {glue:text}`photos_Haar_price:.2f` for Haar and {glue:text}`photos_DCT_price:.2f` for the cosine transform. On digits these factors are {glue:text}`digits_pixels_price:.2f`, {glue:text}`digits_db2_price:.2f`, {glue:text}`digits_Haar_price:.2f` and {glue:text}`digits_DCT_price:.2f`. When there is little noise, the error counts the coefficients that vary at all, and pixels at the border of a digit hardly do.
 #
-# The second hump of db2 is no property of its atoms. Three levels leave 16 scaling coefficients, and all of them say how bright the patch is. Noise that hides one of them does not hide their mean, which a machine that treats them separately cannot form. Haar can be continued until a single scaling coefficient is left. (With four taps, db2 would meet itself around the torus.) Remember this hump when a machine of the next chapters improves by coupling *scaling* coefficients.
+# db2 and Haar are the two wavelet bases that we build below; a *scaling coefficient* is a weighted mean of the image over a block of pixels. The second hump of db2 is no property of its atoms. Three levels leave 16 scaling coefficients, and all of them say how bright the patch is. Noise that hides one of them does not hide their mean, which a machine that treats them separately cannot form. Haar, stopped after three levels, has this hump too, with a factor {glue:text}`photos_shallow_price:.2f`. Here it is continued until a single scaling coefficient is left. (db2 stays at the three levels of the paper. On two values its four taps would meet themselves around the torus.) Remember this hump when a machine of the next chapters improves by coupling *scaling* coefficients.
 #
-# Why then not always use principal components? Because {prf:ref}`thm-bases-pca` is about *affine* machines. It counts variances and nothing else. A machine that uses higher moments, or neighbours, may prefer a basis in which those are simple. We come back to this when we have measured them.
+# Why then not always use principal components? Because {prf:ref}`thm-bases-pca` is about *affine* machines. It counts variances and nothing else. A machine that uses higher moments, or neighbours, may prefer a basis in which those are simple. We come back to this once the moments are measured.
 #
 # ## Four classical bases
 #
 # **Pixels.** $W=I$. Every atom is a point.
 #
-# **Fourier.** On a grid of $n_1\times n_2=D$ pixels, write $\langle k,p\rangle=k_1p_1/n_1+k_2p_2/n_2$. The plane wave of frequency $k=(k_1,k_2)$ is $e_k[p]=e^{2\pi i\langle k,p\rangle}/\sqrt D$. It is complex; but $e_{-k}$ is its conjugate, and $\sqrt2$ times the real and the imaginary part of $e_k$ span the same plane. Of each pair $\pm k$, one place of the coefficient array holds the cosine, the other the sine.
+# **Fourier.** On a grid of $n_1\times n_2=D$ pixels, write $\langle k,p\rangle=k_1p_1/n_1+k_2p_2/n_2$. The plane wave of frequency $k=(k_1,k_2)$ is $e_k[p]=e^{2\pi i\langle k,p\rangle}/\sqrt D$. It is complex; but $e_{-k}$ is its conjugate, and $\sqrt2$ times the real and the imaginary part of $e_k$ span the same plane. (Where $-k=k$, modulo the sides, $e_k$ is real already.) Of each pair $\pm k$, one place of the coefficient array holds the cosine, the other the sine.
 #
-# **DCT.** The Fourier basis believes that the left edge of an image continues at the right one. Where it does not, there is a jump, and a jump has large coefficients at all frequencies. The cosine transform reflects the image at its edges first, so that there is none. Its atoms are products of cosines, with a maximum or minimum half a pixel outside of the image.
+# **DCT**, the discrete cosine transform. The Fourier basis believes that the left edge of an image continues at the right one. Where it does not, there is a jump, and a jump has large coefficients at all frequencies. The cosine transform reflects the image at its edges first, so that there is none. Its atoms are products of cosines, with a maximum or minimum half a pixel beyond the centres of the outermost pixels.
 #
 # **PCA.** The eigenvectors of the covariance, by decreasing variance, as in {ref}`the Gaussian machine <gaussian-machine>`. It is the only basis here that has to be fitted.
 #
@@ -256,12 +258,12 @@ assert_close((x.flatten(1) @ U).abs(), PCA.fit(moments[first]).analysis(x).flatt
 # %% [markdown]
 # ### Stationary fields belong to Fourier
 #
-# Two of these bases are optimal, each for its own reason. Principal components are, by definition. Plane waves are, when no place is special.
+# Two of these bases are optimal, each for its own reason. Principal components are, by {prf:ref}`thm-bases-pca`. Plane waves are, when no place is special.
 #
 # :::{prf:proposition} Plane waves diagonalise stationary covariances
 # :label: prop-bases-stationary
 #
-# Let $\Cov(x[p],x[q])=c[p-q]$ depend on the difference of the positions only, taken modulo the sides of the grid. Then $\Sigma e_k=\hat c_k\,e_k$ with $\hat c_k=\sum_rc[r]\,e^{-2\pi i\langle k,r\rangle}$, which is real and not negative. The real plane waves are eigenvectors too.
+# Let $\Cov(x[p],x[q])=c[p-q]$ depend on the difference of the positions only, taken modulo the sides of the grid. The plane waves are then eigenvectors, $\Sigma e_k=\hat c_k\,e_k$ with $\hat c_k=\sum_rc[r]\,e^{-2\pi i\langle k,r\rangle}$, which is real and not negative. The real plane waves are eigenvectors too.
 # :::
 #
 # :::{prf:proof}
@@ -272,7 +274,7 @@ assert_close((x.flatten(1) @ U).abs(), PCA.fit(moments[first]).analysis(x).flatt
 #
 # ### Neither is local
 #
-# An edge in one corner of an image touches *every* plane wave. The same is true of principal components, which are plane waves where the field is stationary on the torus. To say "there is an edge here", a sum of waves has to conspire. A pixel is as local as can be, but it holds all frequencies, and two pixels side by side nearly say the same. {numref}`fig-bases-atoms` shows what lies between: atoms that are local in space *and* in frequency. We build them next.
+# An edge in one corner of an image touches nearly *every* plane wave. The same holds for principal components, which can be chosen as plane waves where the field is stationary on the torus. To say "there is an edge here", a sum of waves has to conspire. A pixel is as local as can be, but it holds all frequencies, and two pixels side by side nearly say the same. {numref}`fig-bases-atoms` shows what lies between: atoms that are local in space *and* in frequency. We build them next.
 
 
 # %% tags=["hide-input"]
@@ -302,7 +304,7 @@ places = {
     "db2": band_places(bases[last]["db2"]),
 }
 
-# %% mystnb={"figure": {"name": "fig-bases-atoms", "caption": "Eight atoms of each basis, mid-grey is zero, each with its own contrast. Waves and principal components fill the whole image. Pixels are points. Wavelets, sorted here from coarse to fine, have a size, a place and an orientation. Haar starts with the constant; db2 with one of its scaling atoms of level 3."}, "image": {"alt": "Six rows of eight small pictures. Pixels: single bright dots. Fourier and DCT: stripes and checkered waves of growing frequency over the whole square. PCA: similar wave-like patterns, less regular, the last like noise. Haar: a uniform square, two halves, then groups of black and white rectangles that become smaller. db2: small groups of light and dark spots with jagged outlines, becoming smaller.", "width": "90%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-bases-atoms", "caption": "Eight atoms of each basis, each with its own contrast; mid-grey is zero. Waves and principal components fill the whole image. Pixels are points. Wavelets, sorted here from coarse to fine, have a size, a place and an orientation. Haar starts with the constant; db2 with one of its scaling atoms of level 3."}, "image": {"alt": "Six rows of eight small pictures. Pixels: single bright dots. Fourier and DCT: stripes and checkered waves of growing frequency over the whole square. PCA: similar wave-like patterns, less regular, the last like noise. Haar: a uniform square, two halves, then groups of black and white rectangles that become smaller. db2: small groups of light and dark spots with jagged outlines, becoming smaller.", "width": "90%"}} tags=["hide-input"]
 chosen = [atom(bases[last][key], *spot) for key, spots in places.items() for spot in spots]
 plot.image_grid(torch.stack([0.85 * a / a.abs().max() for a in chosen]), columns=8, rows=list(places))
 
@@ -326,7 +328,7 @@ for key, basis in bases[last].items():
     record(f"{last}_{key}_area", area[key].median().item(), rtol=0.02)
     record(f"{last}_{key}_bandwidth", bandwidth[key].median().item(), rtol=0.02)
 
-# %% mystnb={"figure": {"name": "fig-bases-locality", "caption": "Area in pixels against bandwidth in frequencies, for every atom of six bases on images of $32\\times32$. Pixels and plane waves sit in opposite corners. Wavelets lie along the diagonal between them: fine atoms are small and broadband, coarse ones large and narrowband. db2 lies below Haar, so it is the more local of the two. Most principal components are as broadband as fine wavelets and as large as waves: local in neither sense."}, "image": {"alt": "Scatter plot on logarithmic axes. One point for all pixels at area one and bandwidth one thousand. Fourier and DCT at areas of some hundreds of pixels and bandwidths from one to some tens. Haar and db2 in groups that descend from the upper left to the lower right, db2 below Haar. PCA forms a tall cloud at areas of about three hundred and bandwidths from about ten to four hundred.", "width": "80%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-bases-locality", "caption": "Area in pixels against bandwidth in frequencies, for every atom of six bases on images of $32\\times32$. Pixels and plane waves sit in opposite corners. Wavelets lie along the diagonal between them: fine atoms are small and broadband, coarse ones large and narrowband. db2 lies below Haar, so it is the more local of the two. Most principal components of these photos are as broadband as fine wavelets and nearly as large as waves: local in neither sense. (Components of small, nearly equal variances are mixtures that depend on the sample.)"}, "image": {"alt": "Scatter plot on logarithmic axes. One point for all pixels at area one and bandwidth one thousand. Fourier and DCT at areas of some hundreds of pixels and bandwidths from one to some tens. Haar and db2 in groups that descend from the upper left to the lower right, db2 below Haar. PCA forms a tall cloud at areas of about three hundred and bandwidths from about ten to four hundred.", "width": "80%"}} tags=["hide-input"]
 fig, axis = plot.figure(size=(6.4, 4.2))
 for key, color, mark in zip(area, plot.COLORS, "os^dvP", strict=False):
     axis.loglog(area[key], bandwidth[key], mark, color=color, label=key, ms=5, alpha=0.5)
@@ -346,15 +348,15 @@ fig
 # \end{split}
 # $$ (eq-bases-level)
 #
-# for $m=0,\dots,n/2-1$, with positions taken modulo $n$. The $n/2$ *scaling coefficients* $a$ should be a smaller version of the signal. The $n/2$ *details* $d$ should hold what is missing. (The library starts each atom $F/2-1$ places further left. That only renumbers the positions.) We demand two things of $h$ {cite:p}`daubechies1988`.
+# for $m=0,\dots,n/2-1$, with positions taken modulo $n$. The $n/2$ {term}`scaling coefficients <scaling coefficient>` $a$ should be a smaller version of the signal. The $n/2$ *details* $d$ should hold what is missing. (The library starts each atom $F/2-1$ places further left. That only renumbers the positions.) The two filters together are a {term}`filter bank`. We demand two things of $h$ {cite:p}`daubechies1988`.
 #
-# **Orthonormality.** Copies of $h$, shifted by even steps, are orthonormal: for all $m$,
+# **Orthonormality.** Copies of $h$, shifted by even steps, are orthonormal. With $h[j]=0$ outside of $0,\dots,F-1$, and with $\delta_0=1$ and $\delta_m=0$ otherwise, for all integers $m$,
 #
 # $$
 # \sum_jh[j]\,h[j+2m]=\delta_m.
 # $$ (eq-bases-shifts)
 #
-# **Vanishing moments.** The details of a smooth signal are zero. If $g[j]=(-1)^jh[F-1-j]$, this says that polynomials of degree below $P$ have none: for $q=0,\dots,P-1$,
+# **Vanishing moments.** The details of a smooth signal should be small, and those of a polynomial of degree below $P$ zero. If $g[j]=(-1)^jh[F-1-j]$, it is enough that, for $q=0,\dots,P-1$,
 #
 # $$
 # \sum_j(-1)^jj^q\,h[j]=0.
@@ -363,11 +365,11 @@ fig
 # :::{prf:proposition} The alternating flip
 # :label: prop-bases-flip
 #
-# Let $h$ satisfy {eq}`eq-bases-shifts`, and let $g[j]=(-1)^jh[F-1-j]$. Then the even shifts of $g$ are orthonormal, and orthogonal to those of $h$. For even $n\ge F$ the $n$ rows of {eq}`eq-bases-level` form an orthogonal matrix. If $h$ satisfies {eq}`eq-bases-vanishing` too, $\sum_jj^qg[j]=0$ for $q<P$.
+# Let $h$ satisfy {eq}`eq-bases-shifts`, and let $g[j]=(-1)^jh[F-1-j]$. Then the even shifts of $g$ are orthonormal, and orthogonal to those of $h$. For even $n\ge F$ the $n$ rows of {eq}`eq-bases-level` form an orthogonal matrix. If $h$ satisfies {eq}`eq-bases-vanishing` too, $\sum_jj^qg[j]=0$ for $q<P$: on the line, polynomials of degree below $P$ have no details.
 # :::
 #
 # :::{prf:proof}
-# Set $h[j]=0$ outside of $0,\dots,F-1$. In $\sum_jg[j]\,g[j+2m]$ the signs cancel, and with $i=F-1-j-2m$ it is $\sum_ih[i+2m]\,h[i]=\delta_m$. Next, let
+# In $\sum_jg[j]\,g[j+2m]$ the signs cancel, and with $i=F-1-j-2m$ it is $\sum_ih[i+2m]\,h[i]=\delta_m$. Next, let
 #
 # $$
 # \begin{split}
@@ -390,7 +392,7 @@ fig
 # \end{split}
 # $$
 #
-# Expand the power: every term has a vanishing sum.
+# Expand the power: every term has a vanishing sum. The details of $x[p]=p^q$ are $\sum_jg[j]\,(2m+j)^q$, and vanish in the same way.
 # :::
 #
 # One more consequence is worth a line. Add the squares of $\sum_jh[j]$ and $\sum_j(-1)^jh[j]$: products $h[j]h[j']$ with odd $j-j'$ cancel, and those with even $j-j'$ appear twice. So
@@ -421,7 +423,7 @@ fig
 # \end{split}
 # $$
 #
-# What is left of orthonormality is $h[0]h[2]+h[1]h[3]=0$ (the sum of squares follows from {eq}`eq-bases-sum`). Inserted,
+# What is left of orthonormality is $h[0]h[2]+h[1]h[3]=0$. (With it, the first two lines of {eq}`eq-bases-sum` give $2=2\sum_jh[j]^2$.) Inserted,
 #
 # $$
 # \begin{split}
@@ -470,10 +472,19 @@ matrix = one_level(db2, 16)
 plot.show(axes[0], matrix[None] / matrix.abs().max())
 axes[0].set(xlabel="position", ylabel="coefficient", xticks=[], yticks=[])
 frequency = torch.linspace(0, 0.5, 100, dtype=torch.float64)
+
+
+def passed(taps):
+    """Squared size of the Fourier transform of a filter at each frequency."""
+    wave = torch.exp(2j * math.pi * frequency[:, None] * torch.arange(len(taps)))
+    return (taps * wave).sum(1).abs() ** 2
+
+
 for h, label, style, color in ((haar, "Haar", "--", plot.COLORS[1]), (db2, "db2", "-", plot.COLORS[0])):
-    passed = torch.stack([(h * torch.exp(2j * math.pi * f * torch.arange(len(h)))).sum().abs() ** 2 for f in frequency])
-    axes[1].plot(frequency, passed, style, color=color, label=f"{label}, low")
-    axes[1].plot(frequency, 2 - passed, style, color=color, alpha=0.5, label=f"{label}, high")
+    low, high = passed(h), passed(h.flip(0) * (-1.0) ** torch.arange(len(h)))
+    assert_close(low + high, torch.full_like(low, 2))
+    axes[1].plot(frequency, low, style, color=color, label=f"{label}, low")
+    axes[1].plot(frequency, high, style, color=color, alpha=0.5, label=f"{label}, high")
 axes[1].set(xlabel="frequency (cycles per pixel)", ylabel="energy passed")
 axes[1].legend(frameon=False, fontsize=9)
 fig
@@ -541,12 +552,12 @@ for name in data:
 #
 # ## Frames: more coefficients than pixels
 #
-# To avoid the seam, one can extend the image beyond its edges instead, and keep all coefficients that the extended image has. With padding by zeros, one level of db2 on $n$ values then has $n+2$ coefficients. (For even $n$; in general, $2\lfloor(n+F-1)/2\rfloor$.) The analysis matrix $B$ is tall: more coefficients than pixels. It is no basis any more.
+# To avoid the seam, one can extend the image beyond its edges instead, and keep all coefficients that the extended image has. With padding by zeros, one level of db2 on $n$ values has $n+2$ coefficients. (For even $n$; in general, $2\lfloor(n+F-1)/2\rfloor$.) The analysis matrix $B$ is tall: more coefficients than pixels. It is no basis any more.
 #
 # :::{prf:proposition} Zero padding gives a Parseval frame
 # :label: prop-bases-frame
 #
-# Let $B$ have as rows all atoms of the transform on the infinite line that meet the image, restricted to the image. Then $B^\top B=I$. If there are $M$ rows and $D<M$ pixels, then $BB^\top$ is a projection with $M-D$ eigenvalues 0. Its diagonal entries lie between 0 and 1, and white noise $\varepsilon$ in the pixels becomes noise $B\varepsilon\sim\N(0,BB^\top)$ in the coefficients.
+# Let $B$ have as rows all atoms of the transform on the infinite line (in two dimensions, the plane) that meet the image, restricted to the image. Then $B^\top B=I$: the rows form a *Parseval frame*, also called tight. If there are $M$ rows and $D<M$ pixels, then $BB^\top$ is a projection with $M-D$ eigenvalues 0. Its diagonal entries lie between 0 and 1, and white noise $\varepsilon$ in the pixels becomes noise $B\varepsilon\sim\N(0,BB^\top)$ in the coefficients.
 # :::
 #
 # :::{prf:proof}
@@ -559,7 +570,7 @@ for name in data:
 # * the errors of the coefficients do not add up to the error of the image: $\norm{B^\top e}\le\norm e$, with equality only for $e$ in the range of $B$;
 # * a denoised coefficient vector need not be the analysis of any image.
 #
-# The chapters that follow use orthonormal bases where they solve for moments exactly, and frames only to follow the protocol of the paper.
+# The chapters that follow use orthonormal bases where they solve for moments exactly, and frames only where they want to be consistent with the protocol of the paper.
 
 # %%
 one = isometry("db2", "zero", 16)  # the padded level of the library
@@ -584,7 +595,7 @@ fig
 # %% [markdown]
 # ### The paper's dictionary
 #
-# {cite:t}`finn2026wavelet` use db2 with three orientations and three levels on images of $32\times32$. The text describes a periodic boundary and scaling atoms at the coarsest level. The coefficient maps in one of its figures have $17\times17$, $10\times10$ and $6\times6$ cells, the sizes that zero padding gives. It also reports two deviations from orthonormality, $\norm{BB^\top-I}=0.01201$ and $\norm{B^\top B-I}=0.01346$ (App. C.1). We compute them for all candidates: the periodic basis, the tight frame, and the two dictionaries that are consistent with its bars ({ref}`reported-figures`).
+# {cite:t}`finn2026wavelet` use db2 with three orientations and three levels on images of $32\times32$. The text describes a periodic boundary and scaling atoms at the coarsest level. The coefficient maps drawn in one of its figures measure $17\times17$, $10\times10$ and $6\times6$ cells. These are the sizes of a padded transform; they do not tell zeros from other paddings. It also reports two deviations from orthonormality, $\norm{BB^\top-I}=0.01201$ and $\norm{B^\top B-I}=0.01346$ (App. C.1). We compute such norms for four candidates: the periodic basis, the tight frame, and the two dictionaries that are consistent with its bars ({ref}`reported-figures`).
 
 # %% tags=["hide-input"]
 pixels = torch.eye(1024, dtype=torch.float64).reshape(-1, 1, 32, 32)
@@ -616,7 +627,7 @@ for key, images_of_pixels in analyses.items():
 # | zero padding, details and scaling of level 1 | {glue:text}`dictionary_level1_atoms` | {glue:text}`dictionary_level1_rows:.2f` | {glue:text}`dictionary_level1_columns:.2f` | {glue:text}`dictionary_level1_frobenius:.4f` |
 # | zero padding, details only | {glue:text}`dictionary_details_atoms` | {glue:text}`dictionary_details_rows:.2f` | {glue:text}`dictionary_details_columns:.2f` | {glue:text}`dictionary_details_frobenius:.4f` |
 #
-# No redundant frame can have a spectral norm $\norm{BB^\top-I}$ below 1, by {prf:ref}`prop-bases-frame`, and an orthonormal basis has none above rounding. So the two reported numbers are norms of another kind. The Frobenius norm of the tight frame, divided by the number of its atoms, has about their size. No exact match is known. We leave the question open; nothing in this book depends on it.
+# If $B$ is not square, one of the two products is singular, and its spectral distance from $I$ is at least 1. If $B$ is square, the two products have the same eigenvalues, and the two distances are equal. The two reported numbers are small and differ. So they are not two spectral norms of one matrix. The Frobenius norm of the tight frame, divided by the number of its atoms, has about their size. We know of no exact match. The question stays open; nothing in this book depends on it.
 #
 # ## What images look like in wavelets
 #
@@ -648,8 +659,8 @@ def tails(z, weights):
     m1, m2, m3, m4 = (weights @ z**power for power in (1, 2, 3, 4))
     variance = m2 - m1**2
     fourth = m4 - 4 * m3 * m1 + 6 * m2 * m1**2 - 3 * m1**4
-    alive = variance[0] > 1e-9 * variance[0].max()
-    kurtosis = (fourth / variance.clamp(min=1e-300))[:, alive].sum(1) / variance[:, alive].sum(1) - 3
+    alive = variance > 1e-9 * variance[0].max()  # in a draw, a coefficient of the border may not vary at all
+    kurtosis = torch.where(alive, fourth / variance, 0).sum(1) / torch.where(alive, variance, 0).sum(1) - 3
     return interval(variance.mean(1)), interval(kurtosis)
 
 
@@ -663,6 +674,7 @@ for name in data:
     bands[name] = list(coefficients[name])
     measured = [tails(band.flatten(1), weights[name]) for band in coefficients[name].values()]
     energy[name], kurtosis[name] = (torch.stack(part) for part in zip(*measured, strict=True))
+    assert (kurtosis[name] >= -2 - 1e-9).all()  # no law has less
     record(f"{name}_images", len(index))
     record(f"{name}_energy", energy[name].tolist(), rtol=0.05)
     record(f"{name}_kurtosis", kurtosis[name].tolist(), rtol=0.05)
@@ -672,7 +684,7 @@ for name in data:
     by_level = torch.stack([energy[name][1 + 3 * i : 4 + 3 * i, 0].mean() for i in range(depth[name])])
     record(f"{name}_level_ratio", (by_level[0] / by_level[-1]).pow(1 / (depth[name] - 1)).item())
 
-# %% mystnb={"figure": {"name": "fig-bases-bands", "caption": "Variance (above) and excess kurtosis (below) of the db2 coefficients by band, from coarse to fine; H, V and D are the orientations, the number is the level. On photos the variance falls by a steady factor from level to level, and the tails of the details are far heavier than a Gaussian's, the more so the finer the scale. The scaling coefficients are the opposite: their tails are lighter. Digits of $8\\times8$ pixels hardly show any of this. Bars: 95 % bootstrap intervals."}, "image": {"alt": "Two rows of points over band names, for digits and photos. Photos: the variance falls by more than a factor of a thousand from A3 to D1; the kurtosis is minus one for A3, about ten for the coarse details and rises to thirty for D1. Digits: the variance of the bands of level 2 is between four tenths and nine tenths, that of level 1 falls to one tenth; the kurtosis of all bands lies between minus one and one.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-bases-bands", "caption": "Variance (above) and excess kurtosis (below) of the db2 coefficients by band, from coarse to fine; H, V and D are the orientations, the number is the level. On photos the variance falls by a steady factor from level to level. The tails of the details are far heavier than a Gaussian's, and heaviest at the finest scale. The scaling coefficients are the opposite: their tails are lighter. Digits of $8\\times8$ pixels hardly show any of this. Bars: 95 % bootstrap intervals."}, "image": {"alt": "Two rows of points over band names, for digits and photos. Photos: the variance falls by more than a factor of a thousand from A3 to D1; the kurtosis is minus one for A3, about ten for the coarse details and rises to thirty for D1. Digits: the variance of the bands of level 2 is between four tenths and nine tenths, that of level 1 falls to one tenth; the kurtosis of all bands lies between minus one and one.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(2, len(data), size=(6.4, 4.6), squeeze=False, sharex="col")
 for column, name in enumerate(data):
     spots = torch.arange(len(bands[name]))
@@ -690,12 +702,12 @@ for axis, label in zip(axes[:, 0], ("variance", "excess kurtosis"), strict=True)
 fig
 
 # %% [markdown]
-# On photos, the mean variance of the details grows by a factor of {glue:text}`photos_level_ratio:.1f` from each level to the next coarser one. That is near the wavelet side of a well-known law: the power spectrum of natural images falls like $|k|^{-2}$ {cite:p}`field1987`, for which the factor would be 4 (see {ref}`ex-bases-power`). A field with this spectrum looks alike at all scales. These photographs are a little smoother than that, and the seam adds to the coarse details. For digits, with two levels only, the factor is {glue:text}`digits_level_ratio:.1f`.
+# On photos, the mean variance of the details grows by a factor of {glue:text}`photos_level_ratio:.1f` from each level to the next coarser one. That is near the wavelet side of a well-known law: the power spectrum of natural images falls like $|k|^{-2}$ {cite:p}`field1987`, for which the factor would be 4 (see {ref}`ex-bases-power`). A field with that spectrum looks alike at all scales. These photographs are a little smoother than that. For digits, with two levels only, the factor is {glue:text}`digits_level_ratio:.1f`.
 #
-# The details of photos have an excess kurtosis of {glue:text}`photos_kurtosis_D1:.0f` ({glue:text}`photos_kurtosis_D1_low:.0f` to {glue:text}`photos_kurtosis_D1_high:.0f`) in D1, {glue:text}`photos_kurtosis_V1:.0f` in V1 and {glue:text}`photos_kurtosis_V3:.0f` in V3. Most of the image is smooth, so most details are near zero; an edge makes a few of them large. Are the scaling coefficients near Gaussian, then? No. The excess kurtosis of A3 is {glue:text}`photos_kurtosis_A3:.2f` ({glue:text}`photos_kurtosis_A3_low:.2f` to {glue:text}`photos_kurtosis_A3_high:.2f`); a uniform distribution has $-1.2$. A scaling coefficient is little more than the mean brightness of a few pixels, and that is limited to a range. (On MNIST and CIFAR-10, at the end of this chapter, the number is close to zero. That makes the fourth moment Gaussian, not the law.) In digits of $8\times8$ pixels a stroke is as wide as an atom, few places are smooth, and all bands lie between {glue:text}`digits_kurtosis_V2:.2f` (V2) and {glue:text}`digits_kurtosis_H1:.2f` (H1).
+# The details of photos have an excess kurtosis of {glue:text}`photos_kurtosis_D1:.0f` ({glue:text}`photos_kurtosis_D1_low:.0f` to {glue:text}`photos_kurtosis_D1_high:.0f`) in D1, {glue:text}`photos_kurtosis_V1:.0f` in V1 and {glue:text}`photos_kurtosis_V3:.0f` in V3. Most of the image is smooth, so most details are near zero; an edge makes a few of them large. Are the scaling coefficients near Gaussian, then? No. The excess kurtosis of A3 is {glue:text}`photos_kurtosis_A3:.2f` ({glue:text}`photos_kurtosis_A3_low:.2f` to {glue:text}`photos_kurtosis_A3_high:.2f`); a uniform distribution has $-1.2$. A scaling coefficient is little more than the mean brightness of a block of $8\times8$ pixels, and brightness is limited to a range. (On MNIST and CIFAR-10, at the end of this chapter, the number is closer to zero. That makes the fourth moment nearly Gaussian, not the law.) In digits of $8\times8$ pixels a stroke is as wide as an atom, few places are smooth, and all bands lie between {glue:text}`digits_kurtosis_V2:.2f` (V2) and {glue:text}`digits_kurtosis_H1:.2f` (H1).
 
 
-# %% mystnb={"figure": {"name": "fig-bases-histograms", "caption": "Densities of coefficients in units of their own standard deviation, on a logarithmic scale, with the Gaussian of the same variance (grey). Details of photos: a sharp peak and heavy tails, straighter than a Gaussian's parabola. Scaling coefficients: flat, and with hard ends."}, "image": {"alt": "Two panels of densities on a log scale. Digits: A2, V2 and D1 stay close to the grey parabola, and D1 has some mass beyond it. Photos: A3 is flat between minus one and a half and two and ends abruptly; V2 and D1 have a peak above the parabola and nearly straight flanks that reach eight standard deviations.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-bases-histograms", "caption": "Densities of coefficients in units of their own standard deviation, on a logarithmic scale, with the Gaussian of the same variance (grey). Details of photos: a sharp peak and heavy tails, straighter than a Gaussian's parabola. Scaling coefficients of photos: flat, and with hard ends. Coefficients that hardly vary are left out."}, "image": {"alt": "Two panels of densities on a log scale. Digits: A2, V2 and D1 stay close to the grey parabola, and D1 has some mass beyond it. Photos: A3 is flat between minus one and a half and two and ends abruptly; V2 and D1 have a peak above the parabola and nearly straight flanks that reach eight standard deviations.", "width": "100%"}} tags=["hide-input"]
 edges = torch.linspace(-8, 8, 65, dtype=torch.float64)
 centres = (edges[1:] + edges[:-1]) / 2
 fig, axes = plot.figure(1, len(data), size=(6.4, 3.4), squeeze=False, sharey=True)
@@ -737,7 +749,7 @@ for (name, key, adaptive), kept in compact.items():
     record(f"{name}_{key}_{'adaptive' if adaptive else 'fixed'}", 1 - kept[len(kept) // 16 - 1].item(), rtol=0.01)
     record(f"{name}_sixteenth", len(kept) // 16) if (key, adaptive) == ("db2", True) else None
 
-# %% mystnb={"figure": {"name": "fig-bases-compaction", "caption": "Share of the energy of held-out images (minus the mean image) that is lost when $n$ coefficients are kept. Left: the same $n$ for all images, those of largest variance on the training images. Right: the $n$ largest of each image. Adaptive choice helps every basis. On photos it helps Haar more than the principal components, which it meets; the cosine transform stays ahead of both. On digits the principal components win either way."}, "image": {"alt": "Four panels of falling curves, energy lost against coefficients kept. Digits: PCA falls first in both panels, the others are close together, and pixels fall steeply at the end. Photos: pixels stay near one almost to the end; db2 falls late, with a kink at 16 coefficients; the other four are close together throughout, DCT and PCA lowest on the left, DCT lowest on the right.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-bases-compaction", "caption": "Share of the energy of held-out images (minus the mean image) that is lost when $n$ coefficients are kept. Left: the same $n$ for all images, those of largest variance on the training images. Right: the $n$ largest of each image. Adaptive choice helps every basis. On photos it helps Haar more than the principal components, which Haar overtakes; the cosine transform stays ahead of both until a few hundred coefficients are kept. On digits the principal components win either way."}, "image": {"alt": "Four panels of falling curves, energy lost against coefficients kept. Digits: PCA falls first in both panels, the others are close together, and pixels fall steeply at the end. Photos: pixels stay near one almost to the end; db2 falls late, with a kink at 16 coefficients; the other four are close together throughout, DCT and PCA lowest on the left; on the right DCT is lowest, except near the end, where Haar and db2 fall below it.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(len(data), 2, size=(6.4, 2.4 * len(data) + 0.8), squeeze=False, sharey="row")
 for row, name in zip(axes, data, strict=True):
     for axis, adaptive in zip(row, (False, True), strict=True):
@@ -752,11 +764,11 @@ fig.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=
 fig
 
 # %% [markdown]
-# With one coefficient in sixteen, {glue:text}`photos_sixteenth` of 1024, the same for all held-out photos, principal components lose {glue:text}`photos_PCA_fixed:.3f` of the energy, the cosine transform {glue:text}`photos_DCT_fixed:.3f`, db2 {glue:text}`photos_db2_fixed:.3f`, Haar {glue:text}`photos_Haar_fixed:.3f`, and pixels {glue:text}`photos_pixels_fixed:.2f`. (The theorem is about the images that a basis was fitted on. On new ones, the fitted basis may lose to one that was not fitted.) Chosen for each image, the losses are {glue:text}`photos_PCA_adaptive:.3f`, {glue:text}`photos_DCT_adaptive:.3f`, {glue:text}`photos_db2_adaptive:.3f`, {glue:text}`photos_Haar_adaptive:.3f` and {glue:text}`photos_pixels_adaptive:.2f`.
+# With one coefficient in sixteen, {glue:text}`photos_sixteenth` of 1024, the same for all held-out photos, principal components lose {glue:text}`photos_PCA_fixed:.3f` of the energy, the cosine transform {glue:text}`photos_DCT_fixed:.3f`, db2 {glue:text}`photos_db2_fixed:.3f`, Haar {glue:text}`photos_Haar_fixed:.3f`, and pixels {glue:text}`photos_pixels_fixed:.2f`. (The theorem is about the images that a basis was fitted on. On new ones, the fitted basis need not win.) Chosen for each image, the losses are {glue:text}`photos_PCA_adaptive:.3f`, {glue:text}`photos_DCT_adaptive:.3f`, {glue:text}`photos_db2_adaptive:.3f`, {glue:text}`photos_Haar_adaptive:.3f` and {glue:text}`photos_pixels_adaptive:.2f`.
 #
-# So on patches this small wavelets are no miracle. There is not much room for a place in $32\times32$ pixels, and the seam costs db2 more than its smoothness gains: Haar atoms never cross it.
+# So on patches this small wavelets are no miracle. There is not much room for a place in $32\times32$ pixels. And db2 has the seam, which Haar atoms never cross; with so few coefficients, its smoothness does not make up for that. (With a quarter of all coefficients, the same for all, it does.)
 #
-# On a larger image with flat regions and sharp edges it is different. The slider keeps the $n$ largest coefficients of an image of $96\times96$ pixels in three bases. With 64 of them the cosine transform loses least, {glue:text}`camera_DCT_64:.3f` against {glue:text}`camera_Haar_64:.3f` for Haar and {glue:text}`camera_db2_64:.3f` for db2; with 1024 it loses most, {glue:text}`camera_DCT_1024:.4f` against {glue:text}`camera_Haar_1024:.4f` and {glue:text}`camera_db2_1024:.4f`.
+# On this larger image with flat regions and sharp edges it is different. The slider keeps the $n$ largest coefficients of an image of $96\times96$ pixels in three bases. With 64 of them the cosine transform loses least, {glue:text}`camera_DCT_64:.3f` against {glue:text}`camera_Haar_64:.3f` for Haar and {glue:text}`camera_db2_64:.3f` for db2; with 1024 it loses most, {glue:text}`camera_DCT_1024:.4f` against {glue:text}`camera_Haar_1024:.4f` and {glue:text}`camera_db2_1024:.4f`.
 
 # %% mystnb={"figure": {"name": "fig-bases-slider", "caption": "The centre of the photograph of {numref}`fig-bases-pyramid`, at half its resolution, from its $n$ largest coefficients in three bases; above each, the share of the variance that is lost. Few cosines make a blurred picture with waves in the sky, few Haar atoms make blocks. As $n$ grows, the waves in the sky stay long after the wavelets have got it right, because wavelets spend their coefficients at the edges."}} tags=["hide-input"]
 small = torch.nn.functional.avg_pool2d(photograph[..., 30:222, 20:212], 2)
@@ -788,7 +800,7 @@ frame_slider(frames, labels, alts, label="Coefficients kept")
 # %% [markdown]
 # ### Uncorrelated is not independent
 #
-# Look at {numref}`fig-bases-pyramid` again. Large details sit next to large details, and above large details of the coarser scale. Their magnitudes go together, much more than their signs do. Two numbers show it: the correlation $\rho(z,z')$ of two coefficients, and that of their squares, $\rho(z^2,z'^2)$. If the two were jointly Gaussian, the second would be the square of the first ({ref}`ex-bases-squares`). So whatever lies above is known to no covariance, in any basis.
+# Look at {numref}`fig-bases-pyramid` again. Large details sit next to large details, and in the same place as large details of the next coarser scale, their *parents*. Their magnitudes go together, much more than their signs do. Two numbers show it: the correlation $\rho(z,z')$ of two coefficients, and that of their squares, $\rho(z^2,z'^2)$. If the two were jointly Gaussian, the second would be the square of the first ({ref}`ex-bases-squares`). So whatever exceeds it is seen by no covariance, in any basis. Both numbers are pooled: covariances and variances are summed over the places of a band before they are divided. For Gaussian pairs the rule is then exact if all places are alike, as they nearly are in photos.
 
 
 # %% tags=["hide-input"]
@@ -827,7 +839,7 @@ for name in data:
         record(f"{name}_{word}_signed", signed[:, 0].abs().mean().item(), rtol=0.02)
         record(f"{name}_{word}_squared", squared[:, 0].mean().item(), rtol=0.02)
 
-# %% mystnb={"figure": {"name": "fig-bases-dependence", "caption": "Left: the finest vertical details V1 of photos given their parent V2, every column normalised; both in units of their standard deviation. The most probable value stays at zero, and the spread grows with the size of the parent: a bow tie, slightly tilted. Right: correlation of squares against squared correlation, for pairs of details of level 1. Jointly Gaussian pairs would lie on the line. Filled: photos; open: digits. Bars: 95 % bootstrap intervals."}, "image": {"alt": "Left, a map that is brightest in its centre; the distribution of the child is narrow where the parent is near zero and wide where it is large, with a bright horizontal line at zero throughout. Right, a scatter plot with a diagonal line. All filled points lie well above the line: siblings and parents near the left edge at heights of one to four tenths, neighbours further right at three to five tenths. Open points lie close to the line or below it.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-bases-dependence", "caption": "Left: the finest vertical details V1 of photos given their parent V2, every column normalised (the square root is shown); both in units of their standard deviation. The most probable value stays at zero, and the spread grows with the size of the parent: a bow tie, slightly tilted. Right: correlation of squares against squared correlation, for pairs of details of level 1. Jointly Gaussian pairs, alike at all places, would lie on the line. Filled: photos; open: digits. Bars: 95 % bootstrap intervals."}, "image": {"alt": "Left, a map that is brightest in its centre; the distribution of the child is narrow where the parent is near zero and wide where it is large, with a bright horizontal line at zero throughout. Right, a scatter plot with a diagonal line. All filled points lie well above the line: siblings and parents near the left edge at heights of one to four tenths, neighbours further right at three to five tenths. Open points lie close to the line or below it.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(1, 2, size=(6.4, 3.5))
 child, parent = ((v / v.std()).flatten() for v in pairs(coefficients[last])["parent"][1])
 box = torch.linspace(-4, 4, 34, dtype=torch.float64)
@@ -849,13 +861,13 @@ fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", nco
 fig
 
 # %% [markdown]
-# On photos the finest details have, on average, correlations of size {glue:text}`photos_parent_signed:.2f` with their parents and {glue:text}`photos_sibling_signed:.2f` with their siblings (the other orientations at the same place); for their squares it is {glue:text}`photos_parent_squared:.2f` and {glue:text}`photos_sibling_squared:.2f`. Neighbours are correlated too, {glue:text}`photos_along_signed:.2f` along the edge and {glue:text}`photos_across_signed:.2f` across it, and their squares {glue:text}`photos_along_squared:.2f` and {glue:text}`photos_across_squared:.2f`. (Places at the seam are left out, where a jump would be seen by all of them at once.) On digits there is little of the kind: squares of parent and child have a correlation of {glue:text}`digits_parent_squared:.2f`. Neighbours across an edge are correlated, {glue:text}`digits_across_signed:.2f`, but their squares, with {glue:text}`digits_across_squared:.2f`, less than those of a Gaussian pair would be.
+# On photos the finest details have, on average, correlations of size {glue:text}`photos_parent_signed:.2f` with their parents and {glue:text}`photos_sibling_signed:.2f` with their siblings (the other orientations at the same place); for their squares it is {glue:text}`photos_parent_squared:.2f` and {glue:text}`photos_sibling_squared:.2f`. Neighbours are correlated too, {glue:text}`photos_along_signed:.2f` along the edge and {glue:text}`photos_across_signed:.2f` across it, and their squares {glue:text}`photos_along_squared:.2f` and {glue:text}`photos_across_squared:.2f`. (On photos, places at the seam are left out: all of them would see the same jump at once.) On digits there is little of the kind: squares of parent and child have a correlation of {glue:text}`digits_parent_squared:.2f`. Neighbours across an edge are correlated, {glue:text}`digits_across_signed:.2f`, but their squares, with {glue:text}`digits_across_squared:.2f`, less than the square of that.
 #
-# This is the programme of {ref}`the wavelet score machine <wavelet-machine>` and of {ref}`the question which moments matter <which-moments>` in one figure. A machine that knows the variances of coefficients gets what {prf:ref}`thm-bases-pca` allows. Heavy tails can be used by a polynomial in the coefficient itself. Correlations between neighbours can be used by linear terms. And the common magnitudes of neighbours, siblings and parents can be used only by products that couple them, such as a coefficient times the energy around it {cite:p}`portilla2003`.
+# This is the programme of {ref}`the wavelet score machine <wavelet-machine>` and of {ref}`the question which moments matter <which-moments>`. A machine that knows the variances of coefficients gets what {prf:ref}`thm-bases-pca` allows. Heavy tails can be used by a polynomial in the coefficient itself. Correlations between neighbours can be used by linear terms. And the common magnitudes of neighbours, siblings and parents can be used only by products that couple them, such as a coefficient times the energy around it {cite:p}`portilla2003`.
 #
 # ### Colour
 #
-# The three colour channels of an image are almost equal, so separate channels are a poor basis. `Opponent` rotates the colours first, by the cosine transform of three values: luminance $(1,1,1)/\sqrt3$, red against blue $(1,0,-1)/\sqrt2$, green against magenta $(1,-2,1)/\sqrt6$. A rotation of colours is orthogonal, so it can be followed by any basis of this chapter.
+# The three colour channels of an image are strongly correlated, so separate channels are a poor basis. `Opponent` rotates the colours first, by the cosine transform of three values: luminance $(1,1,1)/\sqrt3$, red against blue $(1,0,-1)/\sqrt2$, green against magenta $(1,-2,1)/\sqrt6$. A rotation of colours is orthogonal, so it can be followed by any basis of this chapter.
 
 # %%
 coloured = {name: datasets.load(name, "test", size=32, channels=3) for name in data if name in ("photos", "cifar10")}
@@ -873,7 +885,7 @@ for name, images in coloured.items():
 #
 # ## On full data sets
 #
-# The same notebook runs on MNIST (resized to $32\times32$) and CIFAR-10 (as luma), with {glue:text}`draws` bootstrap draws over 20,000 training images each. {ref}`reproducing` says how to make the numbers again. The tables have no counterpart in the paper, which compares families of features in one basis, db2. Judged by second moments alone, db2 is the best of the bases that are not fitted on MNIST. On CIFAR-10 it is not: there the cosine transform packs more energy into 64 coefficients, chosen once or for each image. PCA is ahead on both sets. If wavelets are the right basis, it must be for what second moments do not see.
+# The same notebook runs on MNIST (resized to $32\times32$) and CIFAR-10 (as luma), with {glue:text}`draws` bootstrap draws over 20,000 training images each. Covariances are those of all training images; the energies lost are measured on 2,000 test images of MNIST and 1,000 of CIFAR-10. {ref}`reproducing` says how to make the numbers again. The tables have no counterpart in the paper, which compares families of features in one basis, db2. On MNIST, db2 is the best of the bases that need no fit, in all four lines of the table. On CIFAR-10 it is not: there the cosine transform is ahead of it in all four. PCA is ahead on both sets. If wavelets are the right basis, it must be for what these tables do not measure.
 
 
 # %% tags=["hide-input"]
@@ -900,14 +912,15 @@ def paper_table():
 
 
 def dependence_table():
+    relations = {"along": "along the edge", "across": "across the edge", "sibling": "sibling", "parent": "parent"}
     lines = [
         "| data | pairs of finest details | size of the correlation | correlation of squares |",
         "|---|---|---|---|",
     ]
     for name, r in results.items():
-        for relation in ("along", "across", "sibling", "parent"):
+        for relation, words in relations.items():
             lines.append(
-                f"| {titles[name]} | {relation} | {r[f'{name}_{relation}_signed']:.3f} "
+                f"| {titles[name]} | {words} | {r[f'{name}_{relation}_signed']:.3f} "
                 f"| {r[f'{name}_{relation}_squared']:.3f} |"
             )
     return "\n".join(lines)
@@ -915,7 +928,7 @@ def dependence_table():
 
 Markdown(paper_table() + "\n\n" + dependence_table() if results else "")
 
-# %% mystnb={"figure": {"name": "fig-bases-paper", "caption": "Paper profile: variance and excess kurtosis of the db2 coefficients by band, 20,000 training images each. In both, details have heavier tails than a Gaussian, the more so the finer the scale, but far less than in the five photographs of the quick profile. The scaling coefficients have nearly the kurtosis of a Gaussian. The coarse details of MNIST vary almost as much as its scaling coefficients. Bars: 95 % bootstrap intervals."}, "image": {"alt": "Two panels of points over band names for MNIST and CIFAR-10. The variance falls by about a factor of a thousand from A3 to D1, and steepest at the finest levels. The excess kurtosis is near zero for A3, between one half and three for the coarse details, and between three and seven at level 1.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-bases-paper", "caption": "Paper profile: variance and excess kurtosis of the db2 coefficients by band, 20,000 training images each. In both, details have heavier tails than a Gaussian, heaviest at the finest level, but far less heavy than in the five photographs of the quick profile. The scaling coefficients have nearly the kurtosis of a Gaussian. On MNIST, H3 and V3 vary more than half as much as the scaling coefficients. Bars: 95 % bootstrap intervals, hardly larger than the marks."}, "image": {"alt": "Two panels of points over band names for MNIST and CIFAR-10. The variance falls by a factor of one to three thousand from A3 to D1. The excess kurtosis is near zero for A3, between four tenths and four at levels 3 and 2, and between three and seven at level 1.", "width": "100%"}} tags=["hide-input"]
 names = ["A3", *(f"{o}{level}" for level in (3, 2, 1) for o in "HVD")]
 fig, axes = plot.figure(1, 2, size=(6.4, 3.2))
 for (name, r), color, mark in zip(results.items(), plot.COLORS, "os", strict=False):
@@ -936,7 +949,7 @@ fig if results else None
 # %% [markdown]
 # ## Exercises
 #
-# :::{exercise} Noise that is white in one basis only
+# :::{exercise} Noise of a different level in each coefficient
 # :label: ex-bases-componentwise
 #
 # Let the noise have different levels $\sigma_i$ in the coefficients of an orthonormal basis $W$: $z=z_0+\diag(\sigma_1,\dots,\sigma_D)\,\varepsilon$. What is its covariance in pixels? For which levels is it white there?
@@ -951,7 +964,7 @@ fig if results else None
 # :::{exercise} Symmetric filters
 # :label: ex-bases-symmetric
 #
-# Show that a symmetric filter of four taps, $h=(a,b,b,a)$, satisfies {eq}`eq-bases-shifts` only if it is a Haar filter with gaps. (So smooth orthonormal filters of finite length are crooked. The symlets of PyWavelets are the least crooked of their kind.)
+# Show that a symmetric filter of four taps, $h=(a,b,b,a)$, satisfies {eq}`eq-bases-shifts` only if it is a Haar filter with gaps. (It is known that the same holds for every finite length: but for Haar's, no orthonormal wavelet basis has symmetric real filters of finite length. The symlets of PyWavelets are the least asymmetric of their kind.)
 # :::
 #
 # :::{solution} ex-bases-symmetric
@@ -1046,11 +1059,11 @@ for name in data:
 
 # %% [markdown]
 # :::{admonition} Limits and open questions
-# A wavelet basis is not translation-invariant. Move a photo by one pixel, and the energy in its V1 band changes by {glue:text}`photos_shift:.2f` of its size in the median; for a digit it is {glue:text}`digits_shift:.2f`. A convolutional network has no such grid. Redundant transforms remove it, at the price of correlated noise ({prf:ref}`prop-bases-frame`).
+# A wavelet basis is not translation-invariant. Move a photo by one pixel to the right, around the torus, and the energy in its V1 band changes by {glue:text}`photos_shift:.2f` of its size in the median; for a digit it is {glue:text}`digits_shift:.2f`. A convolutional network has no such grid. Redundant transforms remove it, at the price of correlated noise ({prf:ref}`prop-bases-frame`).
 #
-# The bases here were chosen by us or fitted to second moments. {prf:ref}`thm-bases-pca` settles which is best for affine machines that treat coefficients separately. No such theorem is known to us for machines that use higher moments. The measured tails and dependences suggest wavelets; {ref}`The next chapter <wavelet-machine>` asks what they are worth.
+# The bases here were chosen by us or fitted to second moments. {prf:ref}`thm-bases-pca` settles which is best for affine machines that treat coefficients separately. No such theorem is known to us for machines that use higher moments. The measured tails and dependences suggest wavelets; {ref}`the next chapter <wavelet-machine>` asks what they are worth.
 #
 # Kurtosis is a mean of fourth powers. Its intervals are wide for photos, where a few regions carry most of it, and five photographs are not the natural images. On $8\times8$ digits there is hardly room for scales.
 #
-# What the two norms in App. C.1 of the paper measure is open.
+# What the two norms in App. C.1 of the paper measure is unknown to us.
 # :::
