@@ -43,8 +43,9 @@ from scorebook import paper, record, record_data
 from scorebook.slider import frame_slider
 from scoremachines import Gaussian, Ideal, Moments, Noise, plot
 from scoremachines import data as datasets
-from scoremachines.bases import DCT, PCA, Fourier, Opponent, Pixel, Wavelet, level_matrix
+from scoremachines.bases import DCT, PCA, Fourier, Opponent, Pixel, Wavelet
 from scoremachines.frames import Frame, isometry
+from scoremachines.matrices import level_matrix
 
 size = {"quick": {"draws": 100, "images": 6500}, "paper": {"draws": 100, "images": 20000}}[profile]
 rng = torch.Generator().manual_seed(seed)

@@ -21,7 +21,7 @@
 # The Gaussian machine knows two moments of the data and is solved. What would it take to use the third moment, or the sixth? {cite:t}`finn2026wavelet` write the score in a wavelet basis and give every coefficient a small regression of its own, on polynomials of a few coefficients. The solution is a closed formula in the moments of the data. This chapter derives it, computes it at all noise levels from one pass over the images, and finds out what such a machine can do.
 #
 # :::{admonition} In this chapter
-# You will prove Stein's identity and solve the score in closed form. You will see how noise enters the moments, and why the right polynomials make that computation safe. You will then test the machine against three bounds: the Wiener filter, the exact posterior mean of one coefficient, and fields whose truth is known. At the end you will sample from it.
+# You will prove Stein's identity and solve the score in closed form. You will see how noise enters the moments, and why the right polynomials make that computation safe. You will then measure the machine by three yardsticks: the Wiener filter, the exact posterior mean of one coefficient, and fields whose law is known. At the end you will sample from it.
 #
 # It takes about 90 minutes. It needs {ref}`the Gaussian machine <gaussian-machine>` and {ref}`orthonormal bases <orthonormal-bases>`, the wavelet basis in particular.
 # :::
@@ -118,7 +118,7 @@ def choose(images, n):
 # :::{prf:definition} The wavelet score machine
 # :label: def-wavelet-machine
 #
-# Fix a noise level with $\sigma>0$. For coefficient $i$ choose *features* $\phi=(\phi_0,\dots,\phi_q)$, linearly independent polynomials in $z$ with $\phi_0=1$. Let $m_i=\E z_{0,i}$ and
+# Fix a noise level with $\sigma>0$. For coefficient $i$ choose *features* $\phi=(\phi_0,\phi_1,\dots)$, finitely many linearly independent polynomials in $z$ with $\phi_0=1$. Let $m_i=\E z_{0,i}$ and
 #
 # $$
 # \begin{split}
@@ -131,7 +131,7 @@ def choose(images, n):
 # The machine is $D(x)=W^\top(D_1,\dots,D_P)^\top$. The features, hence $S$ and $c$, may differ from one coefficient to the next.
 # :::
 #
-# Throughout, the data have all the moments that occur. Images with bounded pixels have.
+# Throughout, the data have all the moments that occur. Images with bounded pixels have them.
 #
 # :::{prf:lemma} The system can be solved
 # :label: lem-wavelet-invertible
@@ -147,7 +147,7 @@ def choose(images, n):
 #
 # ## Stein's identity and the closed form
 #
-# The machine above regresses on clean coefficients. {cite:t}`finn2026wavelet` regress on the score instead. The score is not observed, but it need not be. The key is an integration by parts that goes back to {cite:t}`stein1981`.
+# The machine above regresses on clean coefficients. {cite:t}`finn2026wavelet` regress on the score instead. The score is not observed, but it need not be. The key is an integration by parts that goes back to {cite:t}`stein1981`; implicit score matching {cite:p}`hyvarinen2005` rests on it, too.
 #
 # :::{prf:lemma} Stein's identity
 # :label: lem-wavelet-stein
@@ -223,7 +223,7 @@ def choose(images, n):
 # Here $\E[\varepsilon_i\Pi s_i]=-\sigma\,\E[s_i\Pi s_i]$, as in the proof of {prf:ref}`lem-wavelet-stein`. This is $-\sigma\,\E(\Pi s_i)^2$, and $\E(\Pi s_i)^2=b^\top S^{-1}b$.
 # :::
 #
-# Equation {eq}`eq-wavelet-closed-form` is Equation 15 of {cite:t}`finn2026wavelet`. Both sides of it, $S$ and $b$, are moments of noisy coefficients; no score and no clean image is needed. The form {eq}`eq-wavelet-regression` needs the clean image and never divides by $\alpha$, so the library uses it. By {eq}`eq-wavelet-error`, nested families of features can be compared without a single draw of noise: a larger $b^\top S^{-1}b$ is a smaller error. The chapter {ref}`which-moments` lives on that remark.
+# Equation {eq}`eq-wavelet-closed-form` is Equation 15 of {cite:t}`finn2026wavelet`. Both sides of it, $S$ and $b$, are moments of noisy coefficients; no score and no clean image is needed. The form {eq}`eq-wavelet-regression` needs the clean image and never divides by $\alpha$, so the library uses it. By {eq}`eq-wavelet-error`, families of features can be compared without a single draw of noise: a larger $b^\top S^{-1}b$ is a smaller error, and more features never make it smaller. The chapter {ref}`which-moments` lives on that remark.
 #
 # Stein's identity is a statement about the true score. For a finite set of images that score is known: it is the score of the ideal machine. So the identity can be checked by averaging over noise. We take $f=1,z_i,z_i^2,z_i^3$ for every coefficient $i$, and measure the difference of the two sides in units of its own standard error.
 
@@ -265,7 +265,7 @@ record("stein_checks", len(deviations))
 # \mu_r=\sum_{m=0}^r\tbinom rm\alpha^m\sigma^{r-m}M_m\,\eta_{r-m} ,
 # $$ (eq-wavelet-binomial)
 #
-# where $\eta_k$ is the $k$-th moment of a standard normal variable: $1\cdot3\cdots(k-1)$ for even $k$, and zero for odd $k$. So $2d+1$ clean moments of each coefficient determine the machine *at every noise level*. Note the $2d$: $b$ alone would be content with $d-1$.
+# where $\eta_k$ is the $k$-th moment of a standard normal variable: $\eta_0=1$, then $1\cdot3\cdots(k-1)$ for even $k$, and zero for odd $k$. So the clean moments $M_1,\dots,M_{2d}$ of each coefficient determine the machine *at every noise level*. Note the $2d$: $b$ alone would be content with $d-1$.
 
 
 # %%
@@ -336,7 +336,7 @@ for name in data:
 # \end{split}
 # $$ (eq-wavelet-whitened)
 #
-# So $w=y+q\,\varepsilon_i$ with the clean part $y=\alpha(z_{0,i}-m_i)/\tau$. For several coefficients do this for each, and use multi-indices: $y^n=\prod_vy_v^{n_v}$, $n!=\prod_vn_v!$, $\binom nk=\prod_v\binom{n_v}{k_v}$, and $k\le n$ if this holds for every component.
+# So $w=y+q\,\varepsilon_i$ with the clean part $y=\alpha(z_{0,i}-m_i)/\tau$. For several coefficients do this for each, and use multi-indices: $y^n=\prod_vy_v^{n_v}$, $q^{2k}=\prod_vq_v^{2k_v}$, $n!=\prod_vn_v!$, $\binom nk=\prod_v\binom{n_v}{k_v}$, and $k\le n$ if this holds for every component.
 #
 # :::{prf:theorem} Noise enters as a positive sum
 # :label: thm-wavelet-positive
@@ -383,9 +383,9 @@ for name in data:
 # On the right the coefficient of $s^mt^n$ is $\sum_k\frac{q^{2k}}{k!}\frac{y^{m-k}}{(m-k)!}\frac{y^{n-k}}{(n-k)!}$. On the left it is $\E_\varepsilon[h_mh_n]/\sqrt{m!\,n!}$. Finally $\sqrt{m!\,n!}\,/\bigl(k!\,(m-k)!\,(n-k)!\bigr)$ is $\sqrt{\binom mk\binom nk}$ divided by $\sqrt{(m-k)!\,(n-k)!}$. For the last statement, $x^\top B_kGB_k^\top x=\tilde x^\top G\,\tilde x\ge0$ with $\tilde x=B_k^\top x$.
 # :::
 #
-# Three consequences. *No noise is drawn*: one pass over the images gives $G$, and {eq}`eq-wavelet-positive` gives $S$ at every level. The set of monomials must contain, with each member, all its divisors; that is all. *Nothing cancels*: positive semi-definite matrices are added, so rounding cannot destroy the small eigenvalues of the sum by subtracting large numbers. (The binomial formula {eq}`eq-wavelet-binomial` adds terms of one sign, too, but in the poor basis.) And the right-hand side is clean: in $c_n=\E[h_n\,(z_{0,i}-m_i)]$ replace $h_n$ by $y^n/\sqrt{n!}$.
+# Three consequences. *No noise is drawn*: one pass over the images gives the clean central moments. $G$ is these, times powers of $\alpha/\tau$, and {eq}`eq-wavelet-positive` gives $S$ at every level. The set of monomials must contain, with each member, all its divisors; that is all. *Nothing cancels*: positive semi-definite matrices are added, and each can only raise the smallest eigenvalue of the sum. No small eigenvalue is left over from a difference of large numbers. (In the binomial formula {eq}`eq-wavelet-binomial` the terms of even $r$ have one sign; those of odd $r$ need not, since odd clean moments have either sign. Its main weakness is the poor basis.) And *the right-hand side is clean*: in $c_n=\E[h_n\,(z_{0,i}-m_i)]$ replace $h_n$ by $y^n/\sqrt{n!}$.
 #
-# The same generating function gives the *attenuation law*. Fully whitened, the polynomials $\mathrm{He}_n(w)$ average to
+# The same generating function gives the *attenuation law*, for $\alpha>0$ and $v_i>0$. Fully whitened, the polynomials $\mathrm{He}_n(w)$ average to
 #
 # $$
 # \begin{split}
@@ -497,7 +497,7 @@ scaled = change_of_basis("powers", S, clean[first][0], tau, q, level)
 powers = tau[:, None] ** torch.arange(4)
 assert_close(scaled * powers[:, :, None] * powers[:, None], hankel_system(coefficients[first], 3, level)[0])
 
-# %% mystnb={"figure": {"name": "fig-wavelet-conditioning", "caption": "Condition number of the feature Gram matrix, worst coefficient, against noise level, for degrees 3 (thin lines) and 7 (thick lines). Powers of the raw coefficient are the worst choice: a coefficient that lies far from zero in units of its spread makes all powers alike. Hermite polynomials in units of the noise are good once noise dominates. Centring and whitening make the system harmless at high noise. At small noise the shape of the data decides. What lies above $10^{14}$ is drawn there, since rounding hides it."}, "image": {"alt": "Two log-log panels, digits and photos, of condition number against noise level. For digits the curves for powers lie highest, for degree seven at the ceiling of the plot; the whitened and the library curves lie orders of magnitude lower. For photos all curves lie within two orders of magnitude of each other at small noise. At large noise the whitened and library curves fall to one.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-wavelet-conditioning", "caption": "Condition number of the feature Gram matrix, worst coefficient, against noise level, for degrees 3 (thin lines) and 7 (thick lines). For digits, powers and Hermite polynomials of the raw coefficient (one on top of the other at small noise) are the worst choice: a coefficient that lies far from zero in units of its spread makes all powers alike. Hermite polynomials in units of the noise are good once noise dominates. Centring and scaling make the system harmless at high noise. At small noise the shape of the data decides; for photos at degree 7 full whitening is then the worst choice. What lies above $10^{14}$ is drawn there, since rounding hides it."}, "image": {"alt": "Two log-log panels, digits and photos, of condition number against noise level. For digits the curves for powers and for Hermite polynomials in noise units lie highest, for degree seven at the ceiling of the plot; the whitened and the library curves lie orders of magnitude lower. For photos the curves of one degree lie within one order of magnitude of each other at small noise, the whitened one of degree seven highest. At large noise the whitened and library curves fall to one.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(1, len(data), size=(6.4, 3.7), squeeze=False, sharey=True)
 for axis, name in zip(axes[0], data, strict=True):
     for degree, width in ((3, 1.2), (7, 2.6)):
@@ -510,11 +510,11 @@ fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", 
 fig
 
 # %% [markdown]
-# For digits, some coefficients near the edge of the image hardly vary and lie far from zero. There, powers of degree 3 lose up to {glue:text}`digits_worst_powers_3:.1f` decimal digits, and the library's basis {glue:text}`digits_worst_library_3:.1f`. At degree 7 powers lose all of them; the library's basis loses {glue:text}`digits_worst_library_7:.1f`. For photos, centred and heavy-tailed, even the powers do: {glue:text}`photos_worst_powers_7:.1f` digits at degree 7, and {glue:text}`photos_worst_library_7:.1f` in the library's basis. The fully whitened polynomials are not always better, since they are made for data that are nearly Gaussian. {cite:t}`finn2026wavelet` show bars for powers and for Hermite polynomials, and they coincide to the accuracy of the plot. That is what must happen as long as the digits suffice: both span the same functions.
+# For digits, some coefficients near the edge of the image hardly vary and lie far from zero. There, powers of degree 3 lose up to {glue:text}`digits_worst_powers_3:.1f` decimal digits, and the library's basis {glue:text}`digits_worst_library_3:.1f`. At degree 7 powers lose all of them; the library's basis loses {glue:text}`digits_worst_library_7:.1f`. For photos, centred and heavy-tailed, even the powers do: {glue:text}`photos_worst_powers_7:.1f` digits at degree 7, and {glue:text}`photos_worst_library_7:.1f` in the library's basis. The fully whitened polynomials are not always better, since they are made for data that are nearly Gaussian: for photos at degree 7 they lose {glue:text}`photos_worst_whitened_7:.1f`. {cite:t}`finn2026wavelet` show bars for powers and for Hermite polynomials, and they coincide to the accuracy of the plot. That is what must happen as long as the digits suffice: both span the same functions.
 #
 # ### One pass, then every noise level
 #
-# The library keeps the clean Gram matrix of each stencil. A new noise level costs small sums and small solves, however many images there were. The usual way costs a pass over the data with fresh noise for every level, and its answer carries sampling error. Compare the two on the family of powers up to degree 3, for 16 levels.
+# The library keeps the clean Gram matrix of the variables that each coefficient looks at, its *stencil*. A new noise level costs small sums and small solves, however many images there were. The usual way costs a pass over the data with fresh noise for every level, and its answer carries sampling error. Compare the two on the family of powers up to degree 3, for 16 levels.
 
 
 # %% tags=["hide-input"]
@@ -547,17 +547,19 @@ for name in data:
     assert gap < 0.05, gap
 
 # %% [markdown]
-# In this run refitting at each level took {glue:text}`photos_speedup:.0f` times as long as one pass and 16 exact levels for photos, and {glue:text}`digits_speedup:.0f` times for the few small digits. (Times differ between machines; the ratio grows with the number of images.) The errors agree to {glue:text}`photos_sampled_gap:.1f` % and {glue:text}`digits_sampled_gap:.1f` %, a difference that one draw of noise explains.
+# In this run refitting at each level took {glue:text}`photos_speedup:.0f` times as long as one pass and 16 exact levels for photos, and {glue:text}`digits_speedup:.0f` times for the few small digits. (Refitting was timed at four of the levels. Times differ between machines; the ratio grows with the number of images.) The errors at these four levels agree to {glue:text}`photos_sampled_gap:.1f` % and {glue:text}`digits_sampled_gap:.1f` %. The difference is sampling error: it changes with the draw, and it is larger for the fewer digits.
 #
 # ## Families
 #
-# What a machine may look at is called a *family*. All polynomials up to degree $d$ in $P$ coefficients would be $\binom{P+d}{d}$ features; a family is a choice among them that can be afforded. The first three are those of {cite:t}`finn2026wavelet`:
+# What a machine may look at is called a *family*. All polynomials up to degree $d$ in $P$ coefficients would be $\binom{P+d}{d}$ features; a family is a choice among them that can be afforded. All hold the constant. The first three are those of {cite:t}`finn2026wavelet`:
 #
 # * *independent*: the powers of the coefficient itself;
-# * *band-tied*: monomials of the three orientations at the same place and level, each with at least one factor $z_i$;
+# * *band-tied*: monomials of the three orientations at the same place and level, each with at least one factor $z_i$; the scaling band, which has no orientations, keeps the powers;
 # * *local*: powers, and the products $z_i^az_j^b$, $a,b\ge1$, with the eight neighbours $z_j$ in the same band.
 #
-# The others are ours, each a line in `scoremachines.stencils.FAMILIES`.
+# The others are ours, each a line in `scoremachines.stencils.FAMILIES`. All but `full` contain the powers of $z_i$. They add *linear* terms, single other coefficients, or *energies*: from degree 3 on, the coefficient times the mean square of its neighbours, of its siblings, or of its parent. The family `low-pass` adds linear terms and the products $z_i^az_j^b$, with $z_j$ from the low-pass image of the level.
+#
+# Where means are not zero, it matters in which variables a product is taken. The products of the paper carry the factor $z_i$ itself, and so do ours; in their other factors centring changes nothing, because the powers of $z_i$ are there. Linear terms and energies are polynomials of the *centred* coefficients, in Hermite form. An energy is $z_i-\alpha m_i$ times the mean of $(z_j-\alpha m_j)^2-\sigma^2$ over its relatives $j$.
 
 # %% tags=["hide-input"]
 about = {
@@ -637,7 +639,7 @@ for (name, label), (seen, fresh) in errors.items():
     record(key(name, label, "ratio"), relative.tolist())
     record(key(name, label, "best_gain"), 100 * (1 - relative.min().item()), rtol=0.02)
 
-# %% mystnb={"figure": {"name": "fig-wavelet-families", "caption": "Denoising error over that of the Wiener filter of each coefficient (degree 1, independent), on held-out images (lines) and on the images of the fit (dots). Degree 3 except for the Gaussian machine. Products with siblings (band-tied) add little to the powers. Products with neighbours (local) add more. Linear neighbours, which the paper's families lack, are worth the most at high noise."}, "image": {"alt": "Two panels of relative error against noise level, with curves for six families. For digits all wavelet families stay between 0.8 and 1 and the Gaussian machine lies lowest. For photos independent and band-tied dip to about 0.9 at small noise; local goes to about 0.78; linear neighbours, combined and Gaussian fall to 0.4 or below at high noise.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-wavelet-families", "caption": "Denoising error over that of the Wiener filter of each coefficient (degree 1, independent), on held-out images (lines) and on the images of the fit (dots). Degree 3 except for the Gaussian machine. Products with siblings (band-tied) add a little to the powers. Products with neighbours (local) add more, except for photos at the lowest noise. Linear neighbours, which the paper's families lack, make the largest difference at high noise."}, "image": {"alt": "Two panels of relative error against noise level, with curves for six families. For digits all wavelet families stay between 0.88 and 1 and the Gaussian machine lies lowest, with its dots below its line. For photos independent and band-tied dip to about 0.87 at small noise; local goes to about 0.78; linear neighbours, combined and Gaussian fall to 0.4 or below at high noise. At the lowest noise the Gaussian curve lies highest and the combined one lowest.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(1, len(data), size=(6.4, 4.0), squeeze=False)
 for axis, name in zip(axes[0], data, strict=True):
     for label, color, style in zip(choices, plot.COLORS, plot.STYLES * 2, strict=False):
@@ -652,7 +654,7 @@ fig.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, 
 fig
 
 # %% [markdown]
-# On held-out photos, powers alone take off up to {glue:text}`photos_independent_best_gain:.0f` % of the Wiener error, products with neighbours up to {glue:text}`photos_local_best_gain:.0f` %, linear neighbours up to {glue:text}`photos_linear_neighbours_best_gain:.0f` %, and the Gaussian machine, which has no nonlinear feature at all but sees everything, up to {glue:text}`photos_full_best_gain:.0f` %. For digits the same numbers are {glue:text}`digits_independent_best_gain:.1f`, {glue:text}`digits_local_best_gain:.1f`, {glue:text}`digits_linear_neighbours_best_gain:.1f` and {glue:text}`digits_full_best_gain:.1f` %. {ref}`which-moments` takes these numbers apart by scale, noise and moment, with intervals.
+# On held-out photos, powers alone take off up to {glue:text}`photos_independent_best_gain:.0f` % of the Wiener error, products with neighbours up to {glue:text}`photos_local_best_gain:.0f` %, linear neighbours up to {glue:text}`photos_linear_neighbours_best_gain:.0f` %, and the Gaussian machine, which has no nonlinear feature at all but sees everything, up to {glue:text}`photos_full_best_gain:.0f` %. The Gaussian machine has its gain at high noise. At the lowest noise of the figure it gains the least of all, and there the nonlinear features earn their place. For digits the same numbers are {glue:text}`digits_independent_best_gain:.1f`, {glue:text}`digits_local_best_gain:.1f`, {glue:text}`digits_linear_neighbours_best_gain:.1f` and {glue:text}`digits_full_best_gain:.1f` %. {ref}`which-moments` takes these numbers apart by scale, noise and moment, with intervals.
 #
 # ### Weight tying is equivariance
 #
@@ -665,7 +667,7 @@ fig
 # :::
 #
 # :::{prf:proof}
-# The atoms of a band at level $j\le L$ are the cyclic shifts of one atom by multiples of $2^j$ pixels. So the coefficients of $Tx$ in that band are those of $x$, shifted by $2^{L-j}$ positions on the band's grid. Neighbours and siblings of a position are found at fixed distances on the same grid, and shift along. The parent of position $k$ at level $j$ is position $\lfloor k/2\rfloor$ at level $j+1$. If $j<L$, then $2^{L-j}$ is even, so the parent moves by half as many positions, $2^{L-j-1}$: its own shift. Hence the features of a position of $Tx$ are those of the shifted position of $x$. With equal weights the outputs are the shifted outputs, and synthesis turns them into $T\,D(x)$.
+# The atoms of a band at level $j\le L$ are the cyclic shifts of one atom by multiples of $2^j$ pixels. So the coefficients of $Tx$ in that band are those of $x$, shifted by $2^{L-j}$ positions on the band's grid. Neighbours and siblings of a position, and the low-pass image of its level, are found at fixed distances on the same grid, and shift along. The parent of position $k$ at level $j$ is position $\lfloor k/2\rfloor$ at level $j+1$. If $j<L$, then $2^{L-j}$ is even, so the parent moves by half as many positions, $2^{L-j-1}$: its own shift. Hence the features of a position of $Tx$ are those of the shifted position of $x$. With equal weights the outputs are the shifted outputs, and synthesis turns them into $T\,D(x)$.
 # :::
 #
 # It is equivariance by whole cells of the coarsest grid, not by single pixels, and *inside* a band: weights of different levels and orientations stay different.
@@ -894,12 +896,10 @@ for ratio in shrinkage_sigmas:
     fig.legend(*lines, loc="outside lower center", ncols=6, frameon=False, fontsize=9, title="degree", handlelength=1.4)
     frames.append(fig)
     left = [f"{name} {100 * (bounds[name, ratio][-1]):.0f} percent of the Wiener error at degree 7" for name in data]
-    alts.append(
-        f"Shrinkage curves at noise {ratio} deviations; the exact curve is bent most at small noise; {', '.join(left)}."
-    )
+    alts.append(f"Shrinkage curves of degree 1 to 7 and the exact one, at noise {ratio} deviations; {', '.join(left)}.")
 frame_slider(frames, labels=[f"σ = {r} deviations" for r in shrinkage_sigmas], alts=alts, label="Noise level")
 
-# %% mystnb={"figure": {"name": "fig-wavelet-degrees", "caption": "Error of the same coefficients against degree, over the error at degree 1 (the Wiener filter), at four noise levels in units of the clean deviation. Horizontal lines: the exact posterior mean, the bound of {prf:ref}`thm-wavelet-limit` for the training values. At high noise degree 3 is as good as infinity. At small noise the polynomials are far from their limit."}, "image": {"alt": "Two panels of relative error against degree one to seven. For photos the curves fall by up to thirty percent, fastest at noise equal to the deviation; at twice the deviation the curve reaches its bound at degree three, at a quarter of it it is far above. For digits the same with smaller gains.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-wavelet-degrees", "caption": "Error of the same coefficients against degree, over the error at degree 1 (the Wiener filter), at four noise levels in units of the clean deviation. Horizontal lines: the exact posterior mean, the bound of {prf:ref}`thm-wavelet-limit` for the training values. At high noise degree 3 is nearly as good as infinity. At small noise the polynomials of the photo coefficient, which has heavy tails, are far from their limit; those of the digit coefficient come close to it."}, "image": {"alt": "Two panels of relative error against degree one to seven. For photos the curves fall by up to twenty percent, fastest at noise 0.9 deviations; at 2 deviations the curve reaches its bound at degree three, at 0.22 it is still far above it at degree seven. For digits the curves fall by up to eleven percent, nothing at degree two, and all are close to their bounds at degree seven.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(1, len(data), size=(6.4, 3.5), squeeze=False)
 shown_ratios = (0.22, 0.45, 0.9, 2.0)
 for axis, name in zip(axes[0], data, strict=True):
@@ -919,7 +919,7 @@ fig
 #
 # ## Where the truth is known
 #
-# On images we can compare machines, but not with the truth. So let us make three fields with *the same covariance*, whose exact denoisers we know. All have independent, or conditionally independent, wavelet coefficients with mean zero, and a variance that depends on the level alone, four times larger for each coarser level, as in natural images {cite:p}`field1987`.
+# On images we can compare machines, but not with the truth. So let us make three fields with *the same covariance*, whose exact errors we know or can bound. All have independent, or conditionally independent, wavelet coefficients with mean zero. The variance of the details depends on the level alone and is four times larger for each coarser level, as in natural images {cite:p}`field1987`. The scaling coefficients are independent and normal in all three.
 #
 # * *Gaussian field*: all coefficients normal. The Wiener filter of each coefficient is the posterior mean.
 # * *Laplace field*: detail coefficients independent, with density $\frac1{2\beta}e^{-|z_0|/\beta}$, $\beta^2=v/2$. The posterior mean depends on one coefficient at a time.
@@ -930,7 +930,7 @@ fig
 # :::{prf:proposition} The exact denoiser of a Laplace coefficient
 # :label: prop-wavelet-laplace
 #
-# Let $\alpha=1$ and let $\Phi$ be the distribution function of $\N(0,1)$. Then
+# Let $z=z_0+\sigma\varepsilon$ with $z_0$ as in the Laplace field and $\sigma>0$, and let $\Phi$ be the distribution function of $\N(0,1)$. Then
 #
 # $$
 # \begin{split}
@@ -1119,7 +1119,7 @@ fig.legend(*axes[2].get_legend_handles_labels(), loc="outside lower center", nco
 fig
 
 # %% [markdown]
-# On the Gaussian field the higher degrees change the error by at most {glue:text}`gaussian_field_loss:.2f` %. On the Laplace field the exact posterior mean takes off up to {glue:text}`laplace_one_coefficient_gain:.1f` % of the Wiener error. Degree 3 takes {glue:text}`laplace_degree_3_gain:.1f` %, and products with neighbours add nothing to it. On the scale mixture, powers of degree 3 take {glue:text}`scale_mixture_degree_3_gain:.1f` %. Products with neighbours and energies, which look at the common scale, take {glue:text}`scale_mixture_local_gain:.1f` % and {glue:text}`scale_mixture_energy_gain:.1f` %. All powers together could not take more than {glue:text}`scale_mixture_one_coefficient_gain:.1f` %. The oracle takes {glue:text}`scale_mixture_oracle_gain:.1f` %. A polynomial cannot divide by an estimated scale, and that is where the room is.
+# On the Gaussian field the nonlinear features change the error by at most {glue:text}`gaussian_field_loss:.2f` %. On the Laplace field the exact posterior mean takes off up to {glue:text}`laplace_one_coefficient_gain:.1f` % of the Wiener error. Degree 3 takes {glue:text}`laplace_degree_3_gain:.1f` %, and products with neighbours add nothing to it. On the scale mixture, powers of degree 3 take {glue:text}`scale_mixture_degree_3_gain:.1f` %. Products with neighbours and energies, which look at the common scale, take {glue:text}`scale_mixture_local_gain:.1f` % and {glue:text}`scale_mixture_energy_gain:.1f` %. No function of one coefficient alone could take more than {glue:text}`scale_mixture_one_coefficient_gain:.1f` %. The oracle takes {glue:text}`scale_mixture_oracle_gain:.1f` %. (All these are the best of the seven noise levels.) Part of the room that is left is out of reach for everybody, since the scale must be estimated. Part is out of reach for a polynomial only, which cannot divide by an estimate.
 #
 # Degree 7 comes with a warning. At most noise levels it is better than degree 3, as it should be. Now fit it to five further draws of each field and look at the lowest noise level of the figure. For the Laplace law its error on new fields is between {glue:text}`laplace_again_7_low:+.1f` and {glue:text}`laplace_again_7_high:+.1f` % off the Wiener error, for the mixture between {glue:text}`scale_mixture_again_7_low:+.1f` and {glue:text}`scale_mixture_again_7_high:+.1f` %. Degree 3 is stable: {glue:text}`laplace_again_3_low:+.1f` to {glue:text}`laplace_again_3_high:+.1f` %, and {glue:text}`scale_mixture_again_3_low:+.1f` to {glue:text}`scale_mixture_again_3_high:+.1f` %. The Gram matrix of degree 7 holds moments of order 14. For heavy tails these are carried by the few largest values of the sample, and when new images have larger ones, the polynomial extrapolates.
 #
@@ -1152,7 +1152,7 @@ fig
 # %% [markdown]
 # ## A score that is a gradient
 #
-# A score is the gradient of a log density, so its Jacobian is symmetric. The machines above were fitted one coefficient at a time, and nothing made them agree. For the independent family all is well: the Jacobian in coefficients is diagonal. For the others it is in general not symmetric, and there is no density whose score they are. It can be had by construction: choose the log density from a linear family, and let the score be what follows.
+# A score is the gradient of a log density, so its Jacobian is symmetric. The machines above were fitted one coefficient at a time, and nothing made them agree. For the independent family all is well: the Jacobian in coefficients is diagonal. The family `full` is the Gaussian machine, whose Jacobian is symmetric, too. For the others it is in general not symmetric, and there is no density whose score they are. It can be had by construction: choose the log density from a linear family, and let the score be what follows.
 #
 # :::{prf:theorem} The best gradient
 # :label: thm-wavelet-conservative
@@ -1229,7 +1229,7 @@ Markdown("\n".join(lines))
 # %% [markdown]
 # The table shows held-out errors over that of the tied Wiener filter, and the asymmetry $\norm{J-J^\top}/\norm{J+J^\top}$ of the Jacobian at two noisy held-out images.
 #
-# Being a gradient costs next to nothing. Against the free family that contains it, the conservative local machine loses {glue:text}`conservative_price_low:.2f` to {glue:text}`conservative_price_high:.2f` % of its error. Against the paper's local family it even wins, because its linear neighbour terms are worth more than the freedom it gives up. And the Jacobian of the larger free family is more nearly symmetric than that of the smaller. Nobody asked it to be; the score is a gradient, and a better fit comes closer to one.
+# Being a gradient costs next to nothing here. The error of the conservative local machine is larger than that of the free family that contains it, by {glue:text}`conservative_price_low:.2f` to {glue:text}`conservative_price_high:.2f` %. Against the paper's local family it even wins, because its linear neighbour terms are worth more than the freedom it gives up. And the Jacobian of the larger free family is more nearly symmetric than that of the smaller. Nobody asked it to be; but the score is a gradient, and a better fit lies closer to the score.
 
 # %% tags=["remove-cell"]
 lost = [
@@ -1249,7 +1249,7 @@ record("conservative_price_high", max(lost), rtol=0.5)
 #
 # `guarded` repairs. It clips every coefficient of $D$ to that interval, which can only reduce the error of a coefficient that lies in it, and puts a small relative ridge on the nonlinear features, so that they fade where the moments do not determine them.
 #
-# {numref}`fig-wavelet-outside` follows samplers from pure noise, with Euler steps on the probability flow. The machine is the local family at degree 3: once fitted to all images, and three times to only 100 of them, where a coefficient has 28 weights.
+# {numref}`fig-wavelet-outside` follows samplers from pure noise, with Euler steps on the probability flow, on photos. The machine is the local family at degree 3: once fitted to all images, and three times to only 100 of them, where a coefficient has 28 weights.
 
 # %% tags=["hide-input"]
 name = data[-1]
@@ -1281,7 +1281,7 @@ far = [rows[:, 2].max().item() > 10 for rows in paths["100 images"]]
 record("runs_lost", sum(far), rtol=1)
 assert all(rows[:, 2].max() < 10 for rows in paths["100 images, guarded"])
 
-# %% mystnb={"figure": {"name": "fig-wavelet-outside", "caption": "Local family, degree 3, sampling from pure noise. Left: share of coefficients for which the exact regression leaves the range of the data of its fit. Right: the largest pixel of $D$ in size; the data lie in $[-1,1]$ (dotted). Fitted to all images, coefficients are rarely outside. Fitted to 100 images, more of them are, and at small noise the largest may grow beyond all bounds (drawn up to $10^6$). With the guard it stays in range."}, "image": {"alt": "Two panels against noise level, falling to the right. The shares stay below one percent; they are largest, and grow towards small noise, for the unguarded machines fitted to 100 images. The largest pixel of some of these machines shoots up by orders of magnitude at small noise; with the guard, and for the machine fitted to all images, it stays near one.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-wavelet-outside", "caption": "Local family, degree 3, sampling from pure noise. Left: share of coefficients for which the exact regression leaves the range of the data of its fit. Right: the largest pixel of $D$ in size; the data lie in $[-1,1]$ (dotted). Fitted to all images, coefficients are rarely outside. Fitted to 100 images, more of them are, and at small noise the largest may grow beyond all bounds (drawn up to $10^6$). With the guard the flow stays near the data, though the exact regression is outside about as often there."}, "image": {"alt": "Two panels against noise level, falling to the right. The shares stay below one percent: zero for the machine fitted to all images, up to a few tenths of a percent for those fitted to 100, and largest for one unguarded run. The largest pixel of this run shoots up by orders of magnitude at small noise; with the guard, and for the machine fitted to all images, it stays near two.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(1, 2, size=(6.4, 3.5))
 for (label, runs), color, style in zip(paths.items(), plot.COLORS, plot.STYLES, strict=False):
     for k, rows in enumerate(runs):
@@ -1295,7 +1295,7 @@ fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", nco
 fig
 
 # %% [markdown]
-# Fitted to all images, at most {glue:text}`outside_all:.2f` % of the coefficients are outside at any level, and no pixel of $D$ exceeds {glue:text}`largest_all:.1f`. Fitted to 100 images the share reaches {glue:text}`outside_scarce:.2f` %. That looks harmless. But the number of runs, of three, in which $D$ leaves the data by more than a factor of ten is {glue:text}`runs_lost`: a few wild coefficients are enough, and at small noise nothing brings them back. With the guard the largest pixel is {glue:text}`largest_guarded:.1f`. (Clipping works on coefficients, so a pixel may still leave $[-1,1]$.)
+# Fitted to all images, at most {glue:text}`outside_all:.2f` % of the coefficients are outside at any level, and no pixel of $D$ exceeds {glue:text}`largest_all:.1f`. Fitted to 100 images the share reaches {glue:text}`outside_scarce:.2f` %. That looks harmless. But in {glue:text}`runs_lost` of the three runs a pixel of $D$ exceeds ten times the range of the data: a few wild coefficients are enough, and at small noise nothing brings them back. With the guard the largest pixel is {glue:text}`largest_guarded:.1f`. (Clipping works on coefficients, so a pixel may still leave $[-1,1]$.)
 #
 # Now the samples: the same noise, one machine in each row.
 
@@ -1336,7 +1336,7 @@ for name in data:
         record(key(name, label, "sample_kurtosis"), row[0], rtol=0.5)
         record(key(name, label, "sample_nearest"), row[1], rtol=0.1)
 
-# %% mystnb={"figure": {"name": "fig-wavelet-samples", "caption": "Samples from the same noise, by column, with the guard; Heun's method in 17 steps. Independent coefficients give a mosaic: each coefficient has roughly its own law, and they do not know of each other. Products with neighbours join some of them. Linear neighbours bring in the covariance within a band, and in photos the mosaic turns into clouds, like those of the Gaussian machine. No machine draws a digit."}, "image": {"alt": "Grid of small images, five rows for five machines. The independent and local rows look like blocky noise patterns; for photos the linear neighbours and the Gaussian rows are smoother clouds; for digits no row shows a legible digit.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-wavelet-samples", "caption": "Samples from the same noise, by column, with the guard; 18 steps, 17 of Heun's method and a last one of Euler's. Independent coefficients give a mosaic: each coefficient has roughly its own law, and they do not know of each other. Products with neighbours join some of them. Linear neighbours bring in the covariance within a band, and in photos the mosaic turns into clouds, like those of the Gaussian machine. No machine draws a legible digit."}, "image": {"alt": "Grid of small images, five rows for five machines. The independent and local rows look like blocky noise patterns; for photos the linear neighbours and the Gaussian rows are smoother clouds; for digits no row shows a legible digit.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(len(gallery), len(data) * size["columns"], (6.6, 6.6 / 12 * len(gallery) + 0.35), squeeze=False)
 for row, label in zip(axes, gallery, strict=True):
     shown = [image for name in data for image in samples[name, label][: size["columns"]]]
@@ -1354,7 +1354,7 @@ lines += [f"| {name} | {label} | {k:.1f} | {d:.2f} |" for name, label, k, d in q
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# The images are poor, as {cite:t}`finn2026wavelet` say of theirs. The table says in which way. The kurtosis is that of all coefficients of a detail band, in the mean over bands, where a Gaussian sample of a homogeneous texture has none. For photos, machines with nonlinear features restore a part of that of the data; the Gaussian machine cannot. The last column shows that nothing is memorised: samples keep a larger distance from the training images than held-out images do (the row "data"). A machine with a few moments of each coefficient cannot store an image. It cannot compose one either.
+# The images are poor, as {cite:t}`finn2026wavelet` say of theirs. The table says in which way. The kurtosis is that of all coefficients of a detail band, in the mean over bands, where a Gaussian sample of a homogeneous texture has none. For photos, the untied machines with nonlinear features have about that of the data, the tied one about half, and the Gaussian machine little. For digits the column says nothing: positions of different variance are pooled, and that alone gives even Gaussian samples the kurtosis of the data. The last column shows that nothing is memorised: samples keep a larger distance from the training images than held-out images do (the row "data"). A machine with a few moments of each coefficient cannot store an image. It cannot compose one either.
 #
 # ## What the paper reports, what we get
 #
@@ -1368,14 +1368,14 @@ Markdown("\n".join(lines))
 # | score from a denoiser | written as $(x-D)/\sigma^2$ in an appendix | $(\alpha D-x)/\sigma^2$, Tweedie's sign |
 # | powers and Hermite polynomials | the same bars | the same function, as long as the digits suffice ({numref}`fig-wavelet-conditioning`) |
 # | features at degree 3 | 4, 11, 28 | the same |
-# | band-tying and local products | local coupling helps at all noise levels, band-tying costs | with one regression per coefficient both help on held-out images, local products more ({numref}`fig-wavelet-families`) |
+# | band-tying and local products | local coupling helps at all noise levels, band-tying costs | with one regression per coefficient both help on held-out images, local products more at most levels ({numref}`fig-wavelet-families`) |
 # | ridge strength | "small", not stated | none; {numref}`fig-wavelet-ridge` shows from where on it would matter |
 # | images of 128 or 256 pixels | out of memory | no limit for tied weights, whose moments do not grow with the image |
 # | samples | coarse structure, low quality | low quality; {numref}`fig-wavelet-samples` |
 #
 # ### On full data sets
 #
-# The same notebook is run on the complete training sets of MNIST, Fashion-MNIST and CIFAR-10 (in grey), at $32\times32$ pixels with three levels. Held-out images come from the test sets. {ref}`reproducing` gives every count.
+# The same notebook is run on the complete training sets of MNIST, Fashion-MNIST and CIFAR-10 (in grey), at $32\times32$ pixels with three levels. Held-out images come from the test sets. The machines of {numref}`fig-wavelet-families` see all training images; the timing and the tied machines use 4000 to 13 000 of them. {ref}`reproducing` gives every count.
 
 # %% tags=["hide-input"]
 results = paper("07_wavelet")
@@ -1416,7 +1416,7 @@ fig if results else None
 # :::{exercise} A symmetric coefficient
 # :label: ex-wavelet-symmetric
 #
-# Let $z_{0,i}$ be symmetric about its mean. Show that adding an even power to the machine $1,z_i,\dots,z_i^d$ with odd $d$ changes nothing. For which data sets and coefficients of this chapter is degree 2 therefore almost useless?
+# Let $z_{0,i}$ be symmetric about its mean. Show that adding the even power $z_i^{d+1}$ to the machine $1,z_i,\dots,z_i^d$ with odd $d$ changes nothing. For which data sets and coefficients of this chapter is degree 2 therefore almost useless?
 # :::
 #
 # :::{solution} ex-wavelet-symmetric

@@ -13,7 +13,8 @@ from scipy.fft import dctn
 from torch.testing import assert_close
 
 from scoremachines import Moments
-from scoremachines.bases import DCT, PCA, Band, Basis, Fourier, Opponent, Pixel, Wavelet, level_matrix
+from scoremachines.bases import DCT, PCA, Band, Basis, Fourier, Opponent, Pixel, Wavelet
+from scoremachines.matrices import level_matrix
 
 ORTHONORMAL = [n for n in pywt.wavelist(kind="discrete") if not n.startswith(("bior", "rbio", "dmey"))]
 SHAPE = (3, 8, 4)

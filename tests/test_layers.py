@@ -21,8 +21,9 @@ TOP = {"compare", "likelihood"}  # the layer above machines, samplers and metric
 MAY_IMPORT = {
     "noise": set(),
     "stats": set(),
-    "bases": set(),
-    "frames": {"bases"},
+    "matrices": set(),
+    "bases": {"matrices"},
+    "frames": {"bases", "matrices"},
     "monomials": set(),
     "powersums": {"monomials"},
     "stencils": {"bases", "monomials"},

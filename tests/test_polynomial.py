@@ -805,3 +805,23 @@ def test_a_negative_ridge_is_refused(images, ridge):
 def test_degree_one_does_not_know_the_shape_of_a_law(images):
     with pytest.raises(ValueError, match="stop at degree 1, expected the squares too"):
         WaveletPolynomial.fit(images, DB2, degree=1).coefficient_machine.hermite_moments(LEVEL)
+
+
+def test_low_pass_images_are_those_of_the_rotated_colours(rand):
+    """Luminance alone, in a grey set, sees what the grey machine sees."""
+    grey = rand(60, 1, 8, 8)
+    basis = Wavelet("haar", 2)
+    settings = {"family": "low-pass", "degree": 2}
+    colour = WaveletPolynomial.fit(grey.expand(-1, 3, -1, -1), Opponent(basis), **settings)
+    alone = WaveletPolynomial.fit(grey, basis, **settings)
+    x = rand(4, 1, 8, 8)
+    # in R x the luminance of equal channels is sqrt(3) times the grey value; the levels are scaled along
+    found = colour.denoise(x.expand(-1, 3, -1, -1), Noise(1.0, 0.5))
+    expected = alone.denoise(x, Noise(1.0, 0.5 / 3**0.5))
+    assert_close(found, expected.expand_as(found), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("basis", [Pixel(), Opponent(Pixel())])
+def test_low_pass_needs_levels(rand, basis):
+    with pytest.raises(ValueError, match="low-pass"):
+        WaveletPolynomial.fit(rand(60, 3, 8, 8), basis, family="low-pass")

@@ -15,7 +15,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +22,8 @@ import pywt
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+
+from .matrices import cosines, defect, level_matrix, wave_weights
 
 TOLERANCE = 1e-8  # the symlet filters of PyWavelets are orthonormal to 5e-12 only; dmey misses by 2e-3
 
@@ -57,6 +58,10 @@ class Basis(ABC):
         """Return the bands of samples of this shape (C, H, W), coarse to fine; they tile each channel exactly once."""
         rows, columns = _sides(shape)
         return [Band("all", 0, "all", slice(0, rows), slice(0, columns))]
+
+    def scaling(self, z: Float[Tensor, "*batch H W"]) -> list[Float[Tensor, "*batch h w"]]:
+        """Return the low-pass images of levels 1, ..., L, (B, C, H/2^j, W/2^j); none where the basis has no levels."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -100,12 +105,12 @@ class DCT(Basis):
 
     def analysis(self, x: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
         """Return C_H x C_W^T."""
-        left, right = (tensor_like(x, _cosines(n)) for n in _sides(_floating(x).shape))
+        left, right = (tensor_like(x, cosines(n)) for n in _sides(_floating(x).shape))
         return left @ x @ right.mT
 
     def synthesis(self, z: Float[Tensor, "*batch H W"]) -> Float[Tensor, "*batch H W"]:
         """Return C_H^T z C_W."""
-        left, right = (tensor_like(z, _cosines(n)) for n in _sides(_floating(z).shape))
+        left, right = (tensor_like(z, cosines(n)) for n in _sides(_floating(z).shape))
         return left.mT @ z @ right
 
 
@@ -159,15 +164,19 @@ class Opponent(Basis):
 
     def analysis(self, x: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
         """Return the coefficients of luminance and the two opponent colours."""
-        return self.basis.analysis(self._rotate(x, _cosines(3)))
+        return self.basis.analysis(self._rotate(x, cosines(3)))
 
     def synthesis(self, z: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
         """Return the image in the original colours."""
-        return self._rotate(self.basis.synthesis(z), _cosines(3).T)
+        return self._rotate(self.basis.synthesis(z), cosines(3).T)
 
     def bands(self, shape: Sequence[int]) -> list[Band]:
         """Return the bands of the basis."""
         return self.basis.bands(shape)
+
+    def scaling(self, z: Float[Tensor, "*batch 3 H W"]) -> list[Float[Tensor, "*batch 3 h w"]]:
+        """Return the low-pass images of the rotated colours."""
+        return self.basis.scaling(z)
 
     @staticmethod
     def _rotate(x: Tensor, matrix: np.ndarray) -> Tensor:
@@ -191,12 +200,12 @@ class Wavelet(Basis):
 
     def __post_init__(self) -> None:
         if self.name not in pywt.wavelist(kind="discrete"):
-            names = [n for n in pywt.wavelist(kind="discrete") if _defect(n) < TOLERANCE]
+            names = [n for n in pywt.wavelist(kind="discrete") if defect(n) < TOLERANCE]
             close = " or ".join(get_close_matches(str(self.name).lower(), names)) or "haar, db2, sym4 or coif1"
             raise ValueError(f"{self.name!r} is no discrete wavelet of PyWavelets; expected, say, {close}.")
-        if _defect(self.name) >= TOLERANCE:
+        if defect(self.name) >= TOLERANCE:
             raise ValueError(
-                f"{self.name} is not orthonormal: W W^T differs from I by {_defect(self.name):.1g}; "
+                f"{self.name} is not orthonormal: W W^T differs from I by {defect(self.name):.1g}; "
                 "expected a haar, db, sym or coif wavelet."
             )
         if self.levels is not None and (type(self.levels) is not int or self.levels < 0):
@@ -252,42 +261,8 @@ class Wavelet(Basis):
         return bands
 
 
-@cache
-def level_matrix(name: str, n: int) -> Float64[np.ndarray, "n n"]:
-    """Return the orthogonal matrix [low; high] of one level of the periodic transform of n values, n even."""
-    wavelet = pywt.Wavelet(name)
-    matrix, length = np.zeros((2, n // 2, n)), wavelet.dec_len
-    k, j = np.ogrid[: n // 2, :length]
-    for half, taps in zip(matrix, (wavelet.dec_lo, wavelet.dec_hi), strict=True):
-        np.add.at(half, (k, (2 * k + length // 2 - j) % n), np.array(taps))
-    return matrix.reshape(n, n)
-
-
-@cache
-def _defect(name: str) -> float:
-    """The largest entry of W W^T - I, at a size where the filters do not meet themselves."""
-    matrix = level_matrix(name, 2 * pywt.Wavelet(name).dec_len)
-    return float(np.abs(matrix @ matrix.T - np.eye(len(matrix))).max())
-
-
-@cache
-def _cosines(n: int) -> np.ndarray:
-    k, i = np.ogrid[:n, :n]
-    matrix = np.sqrt(2 / n) * np.cos(np.pi * k * (i + 0.5) / n)
-    matrix[0] /= np.sqrt(2)
-    return matrix
-
-
-@cache
-def _wave_weights(rows: int, columns: int) -> np.ndarray:
-    """The weights w: sqrt(2) where k comes before -k, i sqrt(2) where it comes after, 1 where k = -k."""
-    place = np.arange(rows * columns).reshape(rows, columns)
-    mirror = np.roll(place[::-1, ::-1], 1, (0, 1))
-    return np.select([place < mirror, place > mirror], [np.sqrt(2), 1j * np.sqrt(2)], 1)
-
-
 def _waves(x: Tensor) -> Tensor:
-    return torch.as_tensor(_wave_weights(*_sides(_floating(x).shape)), dtype=x.dtype.to_complex(), device=x.device)
+    return torch.as_tensor(wave_weights(*_sides(_floating(x).shape)), dtype=x.dtype.to_complex(), device=x.device)
 
 
 def tensor_like(x: Tensor, matrix: np.ndarray) -> Tensor:

@@ -99,14 +99,20 @@ def batches(data: Tensor | Iterable[Tensor]) -> Iterator[Tensor]:
         if batch.ndim < 2 or batch.shape[1:] != shape:
             expected = f"(n, {', '.join(map(str, shape))})" if shape else "(n, *shape) with at least two axes"
             raise ValueError(f"a batch of data has shape {tuple(batch.shape)}, expected {expected}.")
-        finite = batch.isfinite().flatten(1).all(1)
-        if not finite.all():
-            bad = count + int((~finite).nonzero()[0])
-            raise ValueError(f"sample {bad} of the data holds NaN or infinite values; remove or repair it first.")
+        _check_finite(batch, count)
         count += len(batch)
         yield batch
     if count == 0:
         raise ValueError("the data hold no sample, expected at least one.")
+
+
+def _check_finite(batch: Tensor, count: int) -> None:
+    if batch.sum().isfinite():  # one fast sum settles it; finite values can overflow it, so look closer otherwise
+        return
+    bad = ~batch.isfinite().flatten(1).all(1)
+    if bad.any():
+        first = count + int(bad.nonzero()[0])
+        raise ValueError(f"sample {first} of the data holds NaN or infinite values; remove or repair it first.")
 
 
 def _check_floating(batch: Tensor) -> None:

@@ -163,8 +163,7 @@ def grids(basis: Basis, shape: torch.Size) -> Grids:
 
 def extend(basis: Basis, z: Tensor) -> Tensor:
     """Return packed coefficients (B, C, H, W) with their finer low-pass images as columns, (D + ..., B)."""
-    finer = basis.scaling(z)[:-1] if hasattr(basis, "scaling") else []
-    return torch.cat([part.flatten(1) for part in (z, *finer)], 1).T.contiguous()
+    return torch.cat([part.flatten(1) for part in (z, *basis.scaling(z)[:-1])], 1).T.contiguous()
 
 
 def offsets(size: torch.Size, radius: int) -> list[tuple[int, int]]:
