@@ -1295,7 +1295,7 @@ fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", nco
 fig
 
 # %% [markdown]
-# Fitted to all images, at most {glue:text}`outside_all:.2f` % of the coefficients are outside at any level, and no pixel of $D$ exceeds {glue:text}`largest_all:.1f`. Fitted to 100 images the share reaches {glue:text}`outside_scarce:.2f` %. That looks harmless. But in {glue:text}`runs_lost` of the three runs a pixel of $D$ exceeds ten times the range of the data: a few wild coefficients are enough, and at small noise nothing brings them back. With the guard the largest pixel is {glue:text}`largest_guarded:.1f`. (Clipping works on coefficients, so a pixel may still leave $[-1,1]$.)
+# Fitted to all images, at most {glue:text}`outside_all:.2f` % of the coefficients are outside at any level, and no pixel of $D$ exceeds {glue:text}`largest_all:.1f`. Fitted to 100 images the share reaches {glue:text}`outside_scarce:.2f` %. That looks harmless. But in {glue:text}`runs_lost` of the three runs a pixel of $D$ exceeds ten times the largest value in the data: a few wild coefficients are enough, and at small noise nothing brings them back. With the guard the largest pixel is {glue:text}`largest_guarded:.1f`. (Clipping works on coefficients, so a pixel may still leave $[-1,1]$.)
 #
 # Now the samples: the same noise, one machine in each row.
 
@@ -1375,7 +1375,7 @@ Markdown("\n".join(lines))
 #
 # ### On full data sets
 #
-# The same notebook is run on the complete training sets of MNIST, Fashion-MNIST and CIFAR-10 (in grey), at $32\times32$ pixels with three levels. Held-out images come from the test sets. The machines of {numref}`fig-wavelet-families` see all training images; the timing and the tied machines use 4000 to 13 000 of them. {ref}`reproducing` gives every count.
+# The same notebook is run on the complete training sets of MNIST, Fashion-MNIST and CIFAR-10 (in grey), at $32\times32$ pixels with three levels. Held-out images come from the test sets. The machines of {numref}`fig-wavelet-families` see all training images; the timing, the tied machines and the machines fitted for samples alone see a regular subset of at most 13 000. {ref}`reproducing` gives every count.
 
 # %% tags=["hide-input"]
 results = paper("07_wavelet")
