@@ -242,16 +242,14 @@ class SharedRidge(Machine):
         sums = None
         for x0 in batches(data):
             for _ in range(draws):
-                eps = torch.randn(x0.shape, dtype=x0.dtype, device=rng.device if rng else x0.device, generator=rng)
-                x = noise.add(x0, eps.to(x0.device))
-                part = RidgeSums.of(x, x0 - _offset(x, noise, penalty), together)
+                part = _one_draw(x0, together, noise, penalty, rng)
                 sums = part if sums is None else sums.merge(part)
-        chosen = zip(features.items(), places, strict=True)
-        return {name: cls._solve(sums.only(f, place), noise, ridge, penalty, x0.dtype) for (name, f), place in chosen}
+        fits = zip(features.items(), places, strict=True)
+        return {name: cls._solve(sums.only(f, at).centred(), noise, ridge, penalty, x0.dtype) for (name, f), at in fits}
 
     @classmethod
     def _solve(cls, sums: RidgeSums, noise: Noise, ridge: float, penalty: str, dtype: torch.dtype) -> Self:
-        sums, count = sums.centred(), sums.count
+        count = sums.count
         variance = sums.gram.diagonal() / count
         scale = variance.where(variance > 0, 1).rsqrt()
         gram = sums.gram.div_(count).mul_(scale).mul_(scale[:, None])
@@ -285,6 +283,12 @@ class SharedRidge(Machine):
         parts = x.split(max(1, ENTRIES // self.p))
         found = [self.features.values(part).sub_(center).T @ weights for part in parts]
         return torch.cat(found).reshape(x.shape) + _offset(x, self.noise, self.penalty)
+
+
+def _one_draw(x0: Tensor, features: SharedFeatures, noise: Noise, penalty: str, rng) -> RidgeSums:
+    device = rng.device if rng else x0.device
+    x = noise.add(x0, torch.randn(x0.shape, dtype=x0.dtype, device=device, generator=rng).to(x0.device))
+    return RidgeSums.of(x, x0 - x / noise.alpha if penalty == "score" else x0, features)
 
 
 def _offset(x: Tensor, noise: Noise, penalty: str) -> Tensor | float:
