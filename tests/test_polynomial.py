@@ -1,8 +1,10 @@
 """The polynomial machine: exact errors by quadrature over images of four pixels, laws, symmetries, guards, refusals."""
 
+import copy
 import dataclasses
 import itertools
 import math
+import pickle
 import random
 import re
 from functools import reduce
@@ -529,6 +531,33 @@ def test_machines_move(images, x):
     assert machine.guarded(0.1).to("cpu").coefficient_machine.guard == 0.1
 
 
+def test_copies_remember_nothing_and_agree(images, x):
+    machine = WaveletPolynomial.fit(images, DB2, "local").guarded()
+    D = machine.denoise(x, LEVEL)
+    for twin in (copy.deepcopy(machine), pickle.loads(pickle.dumps(machine))):
+        assert "_remembered" not in vars(twin.coefficient_machine)
+        assert torch.equal(twin.denoise(x, LEVEL), D)
+
+
+def test_what_inference_remembers_can_be_differentiated(images, x):
+    machine = WaveletPolynomial.fit(images, DB2, "local").guarded()
+    with torch.inference_mode():
+        D = machine.denoise(x, LEVEL)
+    x = x.clone().requires_grad_()
+    found = machine.denoise(x, LEVEL)
+    found.sum().backward()
+    assert torch.equal(found.detach(), D)
+    assert x.grad.abs().sum() > 0
+
+
+def test_a_remembered_level_is_small_beside_the_moments(images):
+    """The Gram matrix of a level is as large as the moments, and 64 levels are remembered."""
+    machine = WaveletPolynomial.fit(images, DB2, "local").coefficient_machine
+    kept = [t for s in machine._remembered(1.0, 0.5) for t in (s.weights, *vars(s.white).values(), *s.gains.values())]
+    level = sum(t.numel() for t in kept if isinstance(t, torch.Tensor))
+    assert level < sum(part.gram.numel() for part in machine.moments.sums) / 5
+
+
 @pytest.mark.parametrize("basis", [Pixel(), DCT(), Wavelet("sym4", 1), PCA.fit(skewed(4, 80, 1, 8, 8))], ids=str)
 def test_the_pixel_machine_wraps_the_coefficient_machine(images, x, basis):
     machine = WaveletPolynomial.fit(images, basis)
@@ -672,6 +701,7 @@ def test_a_guard_without_ridge_only_clips(images, x):
     assert 0 < outside.mean() < 1
     assert_close(machine.outside(x, LEVEL), outside)
     assert_close(machine.guarded(0.1).outside(x, LEVEL), outside)
+    assert (machine.outside(1e200 * x, LEVEL) == 1).all()
 
 
 def test_a_large_ridge_leaves_the_linear_machine(images, x):
@@ -710,6 +740,9 @@ REFUSED = {
     "family is 'locl', expected one of": {"family": "locl"},
     "family is None, expected one of": {"family": None},
     "('self', 'cubes') is no feature group": {"family": (("self", "cubes"),)},
+    "3 is no feature group": {"family": (3,)},
+    "('self', ['a']) is no feature group": {"family": (("self", ["a"]),)},
+    "family is {}, expected one of": {"family": {}},
     "degree is 0, expected a whole number": {"degree": 0},
     "radius is 0, expected a whole number": {"family": "local", "radius": 0},
     "expected an orthonormal Basis: elsewhere the noise is correlated": {"basis": Frame()},
@@ -771,12 +804,16 @@ def test_levels_that_are_not_served_are_refused(images, x):
             inside.ledger(Noise(1.0, torch.ones(6, 1, 1, 1)))
 
 
+ORDER = (("neighbours", "linear"), ("siblings", "linear"))  # either way round: equally many variables, other positions
+
+
 def test_moments_of_other_designs_are_refused(images):
     parts = [
         PolynomialMoments.of(images, Design.of(DB2, (1, 8, 8))),
         PolynomialMoments.of(images, Design.of(DCT(), (1, 8, 8))),
         PolynomialMoments.of(images, Design.of(DB2, (1, 8, 8), tied=True)),
         PolynomialMoments.of(images, Design.of(DB2, (1, 8, 8), degree=2)),
+        *(PolynomialMoments.of(images, Design.of(DB2, (1, 8, 8), family)) for family in (ORDER, ORDER[::-1])),
     ]
     for a, b in itertools.permutations(parts, 2):
         with pytest.raises(ValueError, match="are not of one design; fit both with the same"):
@@ -788,6 +825,13 @@ def test_moments_for_held_out_errors_are_checked(images):
     for other in (WaveletPolynomial.fit(images, Wavelet("haar", 2)), WaveletPolynomial.fit(images, DB2, degree=2)):
         with pytest.raises(ValueError, match="are not of one design; fit both with the same"):
             machine.denoising_error(LEVEL, other.moments_of(images))
+    with pytest.raises(ValueError, match=r"noise is a float, expected a Noise\(alpha, sigma\)"):
+        machine.ledger(0.5)
+    for refused in (lambda: machine.ledger(LEVEL, images), lambda: Polynomial.fit(images)):
+        with pytest.raises(ValueError, match="moments are a Tensor, expected PolynomialMoments"):
+            refused()
+    with pytest.raises(ValueError, match=r"images are torch\.int64, expected a floating tensor"):
+        PolynomialMoments.of(images.long(), machine.coefficient_machine.moments.design)
     with pytest.raises(ValueError, match=r"images have shape \(40, 1, 8, 4\), expected \(N, 1, 8, 8\)"):
         machine.moments_of(images[..., :4])
     for bad, sentence in ((images[:0], "no sample"), (images * math.nan, "NaN"), (images.long(), "floating type")):
@@ -796,7 +840,7 @@ def test_moments_for_held_out_errors_are_checked(images):
     assert_same(machine.moments_of(images.split(7)), machine.moments_of(images))
 
 
-@pytest.mark.parametrize("ridge", [-1e-9, math.nan])
+@pytest.mark.parametrize("ridge", [-1e-9, math.nan, math.inf, "a"])
 def test_a_negative_ridge_is_refused(images, ridge):
     with pytest.raises(ValueError, match="expected a number that is not negative"):
         WaveletPolynomial.fit(images, DB2).guarded(ridge)

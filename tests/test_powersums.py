@@ -200,8 +200,8 @@ def test_noisy_moments_by_quadrature(x, sums, level):
     white = sums.whitened(*level)
     h = white.features(points)
     clean = (x - x.mean(2, keepdim=True)).repeat_interleave(25, 2)
-    assert_close(white.gram, (h * weights) @ h.mT, rtol=1e-10, atol=1e-10)
-    assert_close(white.cross_of(sums, 2), (h * weights) @ clean.mT, rtol=1e-10, atol=1e-10)
+    assert_close(white.gram(), (h * weights) @ h.mT, rtol=1e-10, atol=1e-10)
+    assert_close(white.cross(2), (h * weights) @ clean.mT, rtol=1e-10, atol=1e-10)
 
 
 def test_noisy_moments_by_monte_carlo(x, sums, level, rng, randn):
@@ -213,12 +213,12 @@ def test_noisy_moments_by_monte_carlo(x, sums, level, rng, randn):
     for i, j in itertools.combinations_with_replacement(range(len(PAIR)), 2):
         product = h[:, i] * h[:, j]
         error = 5 * product.std(1) / math.sqrt(40000) + 1e-9
-        assert ((product.mean(1) - white.gram[:, i, j]).abs() < error).all()
+        assert ((product.mean(1) - white.gram()[:, i, j]).abs() < error).all()
 
 
 def test_features_are_white(x, sums, level):
     """The linear features have mean 0 and variance 1 at every level."""
-    gram = sums.whitened(*level).gram
+    gram = sums.whitened(*level).gram()
     linear = [PAIR.position[monomial((v, 1))] for v in range(2)]
     assert_close(gram[:, 0, linear], torch.zeros(3, 2).double())
     assert_close(gram[:, linear, linear], torch.ones(3, 2).double())
@@ -240,15 +240,21 @@ def test_noise_attenuates_hermite_moments(x):
         assert_close(he @ weights, rho**n * kappa[:, 0])
 
 
-def test_moments_of_other_data_in_the_same_features(x, sums, level):
+def alpha_power(white, clean):
+    """E[h_a | x0] = scale (x0 - mean)^a."""
+    return white.scale[..., None] * PAIR.powers(clean)
+
+
+def test_spread_of_other_data_in_the_same_features(x, sums, level):
     other = skewed(9, 3, 2, 30)
     white = sums.whitened(*level)
     seen = PowerSums.of(other, PAIR).about(sums.center)
     points, weights = noisy(other, *level)
     h = white.features(points)
     clean = (other - sums.center[..., None]).repeat_interleave(25, 2)
-    assert_close(white.gram_of(seen), (h * weights) @ h.mT, rtol=1e-10, atol=1e-10)
-    assert_close(white.cross_of(seen, 1), (h * weights) @ clean[:, :1].mT, rtol=1e-10, atol=1e-10)
+    mean = alpha_power(white, clean)
+    spread = (h * weights) @ h.mT - (mean * weights) @ mean.mT
+    assert_close(white.spread_of(seen), spread, rtol=1e-10, atol=1e-10)
 
 
 def test_units_give_back_monic_polynomials(x, sums, level):
@@ -260,4 +266,4 @@ def test_units_give_back_monic_polynomials(x, sums, level):
 
 
 def test_noisy_moments_are_positive_definite(sums, level):
-    assert (torch.linalg.eigvalsh(sums.whitened(*level).gram) > 0).all()
+    assert (torch.linalg.eigvalsh(sums.whitened(*level).gram()) > 0).all()

@@ -223,6 +223,7 @@ def test_precision_follows_the_query(images):
         ({"draws": 0}, "draws is 0"),
         ({"noise": Noise(0.0, 1.0), "penalty": "score"}, "alpha is 0"),
         ({"noise": edm(torch.ones(1, 1, 4, 4))}, "not a single level"),
+        ({"family": "band-tied", "dictionary": Pixel()}, "has a relative called 'siblings'"),
         ({"dictionary": "db2"}, "expected a Basis or a Frame"),
         ({"dictionary": Frame("haar", 1, scaling_level=1), "degree": 1, "ridge": 0, "n": 10}, "is singular"),
     ],
@@ -234,6 +235,22 @@ def test_bad_arguments_get_one_sentence(images, settings, words):
         SharedRidge.fit(data, **arguments)
     assert str(caught.value).count(". ") == 0
     assert "\n" not in str(caught.value)
+
+
+def test_images_of_another_shape_are_refused(images):
+    with pytest.raises(ValueError, match=r"samples have shape \(4, 4\), expected images of shape \(C, H, W\)"):
+        SharedRidge.fit(images[:, 0], HAAR, NOISE)
+    features = {"small": SharedFeatures.of(HAAR, (1, 2, 2))}
+    with pytest.raises(ValueError, match=r"images have shape \(400, 1, 4, 4\), expected \(B, 1, 2, 2\)"):
+        SharedRidge.nested(images, features, NOISE)
+
+
+def test_batches_are_read_once(images):
+    read = []
+    stream = (read.append(len(part)) or part for part in images.split(150))
+    machine = SharedRidge.fit(stream, HAAR, NOISE, rng=seeded())
+    assert read == [150, 150, 100]
+    assert machine.training_error > 0
 
 
 def test_it_refuses_a_level_it_was_not_fitted_at(images):

@@ -162,6 +162,10 @@ class Opponent(Basis):
 
     basis: Basis
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.basis, Basis):
+            raise ValueError(f"basis is {self.basis!r}, expected the Basis that follows the rotation, say Wavelet().")
+
     def analysis(self, x: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 3 H W"]:
         """Return the coefficients of luminance and the two opponent colours."""
         return self.basis.analysis(self._rotate(x, cosines(3)))

@@ -4,7 +4,7 @@
 the power sums of the variables of every stencil. It is a commutative monoid, so data may come in batches of any size.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from typing import Self
@@ -22,7 +22,7 @@ from .stencils import FAMILIES, Group, Stencil, extend, stencils
 ENTRIES = 2**20  # numbers held at once while streaming: 8 MiB in float64, which a cache holds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Design:
     """What is regressed on what: the basis, the shape of a sample, the stencils, and their closed monomials.
 
@@ -73,6 +73,20 @@ class Design:
         """Return coefficients (B, C, H, W) as columns, with the low-pass images below where they are needed."""
         return extend(self.basis, z) if self.extended else z.flatten(1).T.contiguous()
 
+    def scatter(self, parts: Sequence[Tensor]) -> Tensor:
+        """Arrange numbers of the targets of every stencil, (n or 1, targets), over the flattened coefficients (D,)."""
+        flat = parts[0].new_zeros(self.shape.numel())
+        for stencil, part in zip(self.stencils, parts, strict=True):
+            index = stencil.index[:, : stencil.targets]
+            flat[index] = part.expand(index.shape)
+        return flat
+
+    def measures_as(self, other: Self) -> bool:
+        """Whether both designs take the same moments: of the same monomials at the same positions."""
+        mine, others = ((d.basis, d.shape, d.tied, d.monomials) for d in (self, other))
+        pairs = zip(self.stencils, other.stencils, strict=False)
+        return self is other or (mine == others and all(torch.equal(a.index, b.index) for a, b in pairs))
+
     def images_at_once(self) -> int:
         """How many samples fit into the streaming buffer."""
         widest = max(len(s.index) * len(m) for s, m in zip(self.stencils, self.monomials, strict=True))
@@ -89,7 +103,7 @@ def _closure(stencil: Stencil) -> Monomials:
     return Monomials.closure([*terms, *(((v, 1),) for v in range(stencil.index.shape[1]))])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PolynomialMoments:
     """The clean moments that a design needs, a commutative monoid over sets of samples of one shape."""
 
@@ -99,7 +113,13 @@ class PolynomialMoments:
 
     @classmethod
     def of(cls, data: Float[Tensor, "N C H W"], design: Design, like: Self | None = None) -> Self:
-        """Return the moments of images; N = 0 gives the identity. `like` lends its centres, which saves shifts."""
+        """Return the moments of images; N = 0 gives the identity. `like` lends its centres, which saves shifts.
+
+        Raises ValueError for images of another shape, or that are no floating tensor.
+        """
+        if not isinstance(data, Tensor) or not data.is_floating_point():
+            kind = data.dtype if isinstance(data, Tensor) else type(data).__name__
+            raise ValueError(f"the images are {kind}, expected a floating tensor; see scoremachines.data.to_unit.")
         if data.shape[1:] != design.shape:
             raise ValueError(
                 f"images have shape {tuple(data.shape)}, expected (N, {', '.join(map(str, design.shape))})."
@@ -132,9 +152,11 @@ class PolynomialMoments:
         return type(self)(self.design, self.count, sums)
 
     def _check_design(self, other: Self) -> None:
-        mine, others = ((d.basis, d.shape, d.tied, d.monomials) for d in (self.design, other.design))
-        if mine != others:
-            raise ValueError(f"moments in {mine[0]} and in {others[0]} are not of one design; fit both with the same.")
+        if not self.design.measures_as(other.design):
+            raise ValueError(
+                f"moments in {self.design.basis} and in {other.design.basis} are not of one design; fit both with the "
+                "same settings."
+            )
 
     def centred(self) -> Self:
         """Return the same moments about the mean; raises ValueError for fewer samples than nonlinear features."""

@@ -57,7 +57,9 @@ class Frame:
             raise ValueError(f"levels is {self.levels!r}, expected a whole number, at least one.")
         if self.mode not in pywt.Modes.modes:
             raise ValueError(f"mode is {self.mode!r}, expected a padding of PyWavelets: {', '.join(pywt.Modes.modes)}.")
-        if self.scaling_level is not None and self.scaling_level not in range(self.levels + 1):
+        if self.scaling_level is not None and (
+            type(self.scaling_level) is not int or self.scaling_level not in range(self.levels + 1)
+        ):
             raise ValueError(f"scaling_level is {self.scaling_level!r}, expected 0 to {self.levels}, or None.")
 
     @property

@@ -11,9 +11,11 @@ and no noise is drawn. Source: Finn, Wang, Keller and Ba (2026), equations 5 to 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from numbers import Real
 from typing import Self
 
 import torch
@@ -32,7 +34,7 @@ DB2 = Wavelet("db2")
 LEVELS = 64  # solved noise levels that a machine remembers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ledger:
     """Where the denoising error lies, summed over the coefficients of each band, in the units of the data squared.
 
@@ -49,7 +51,7 @@ class Ledger:
     gain: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Polynomial(Machine):
     """The machine in coefficient space: x and D are packed coefficients (B, C, H, W), and noise may be component-wise.
 
@@ -63,6 +65,7 @@ class Polynomial(Machine):
     @classmethod
     def fit(cls, data: PolynomialMoments) -> Self:
         """Build the machine from the moments of its data."""
+        _check_moments(data)
         return cls(data.centred())
 
     def guarded(self, ridge: float = 1e-6) -> Self:
@@ -71,8 +74,8 @@ class Polynomial(Machine):
         Clipping never adds to the error of a coefficient that lies in that range. The ridge falls back on the linear
         machine, which is stable at every level; the identity would need a division by alpha.
         """
-        if not ridge >= 0:
-            raise ValueError(f"ridge is {ridge}, expected a number that is not negative.")
+        if not isinstance(ridge, Real) or not 0 <= ridge < math.inf:
+            raise ValueError(f"ridge is {ridge!r}, expected a number that is not negative and finite.")
         return dataclasses.replace(self, guard=float(ridge))
 
     def to(self, *target) -> Self:
@@ -101,7 +104,8 @@ class Polynomial(Machine):
         """
         low, high = self._range
         D = self._exact.denoise(x, noise)
-        return ((D < low.to(D)) | (D > high.to(D))).flatten(1).double().mean(1)
+        inside = (D >= low.to(D)) & (D <= high.to(D))
+        return (~inside).flatten(1).double().mean(1)  # NaN, where the polynomial overflows, is outside too
 
     def ledger(self, noise: Noise, held_out: PolynomialMoments | None = None) -> Ledger:
         """Return variance, error and gains of the exact regression, without guard, at one noise level.
@@ -110,14 +114,14 @@ class Polynomial(Machine):
         variance and error are those of these images about the fitted mean; the gains stay those of the fit.
         """
         design, solved = self.moments.design, self._exact._solve(*_level(noise))
-        seen = self.moments if held_out is None else held_out.about(self.moments)
+        held_out = self.moments if held_out is None else held_out
+        _check_moments(held_out)
+        seen = held_out.about(self.moments)
         groups = tuple(dict.fromkeys(g for solution in solved for g in solution.gains))
         parts = [errors(*pair) for pair in zip(solved, seen.sums, strict=True)]
-        variance, error = (_scatter(design, [part[k] for part in parts]) for k in range(2))
+        variance, error = map(design.scatter, zip(*parts, strict=True))
         blank = [torch.zeros_like(part[0]) for part in parts]
-        gains = [
-            _scatter(design, [s.gains.get(g, zero) for s, zero in zip(solved, blank, strict=True)]) for g in groups
-        ]
+        gains = [design.scatter([s.gains.get(g, zero) for s, zero in zip(solved, blank, strict=True)]) for g in groups]
         by_band = [torch.stack([t[index].sum() for index in design.bands.values()]) for t in (variance, error, *gains)]
         size = torch.tensor([len(index) for index in design.bands.values()])
         return Ledger(tuple(design.bands), groups, size, *by_band[:2], torch.stack(by_band[2:], 1))
@@ -140,17 +144,18 @@ class Polynomial(Machine):
             skewness, kurtosis = part.shape_moments(stencil.targets)
             third.append(rho**3 * skewness)
             fourth.append(rho**4 * kurtosis)
-        return tuple(_scatter(design, parts).reshape(design.shape) for parts in (third, fourth))
+        return tuple(design.scatter(parts).reshape(design.shape) for parts in (third, fourth))
 
     def condition_numbers(self, noise: Noise) -> dict[str, float]:
         """Return the largest condition number of a feature Gram matrix with unit diagonal, band by band."""
         solved = zip(self._exact._solve(*_level(noise)), self.moments.design.stencils, strict=True)
-        flat = _scatter(self.moments.design, [condition(*pair) for pair in solved])
+        flat = self.moments.design.scatter([condition(*pair) for pair in solved])
         return {name: flat[index].max().item() for name, index in self.moments.design.bands.items()}
 
     def _denoise(self, x: Tensor, solved: tuple[Solution, ...]) -> Tensor:
-        design = self.moments.design
-        parts = [self._columns(design.columns(part.double()), solved) for part in x.split(design.images_at_once())]
+        """Compute where the moments are and in their precision, and answer where x is and in its own."""
+        design, moments = self.moments.design, self.moments.sums[0].center
+        parts = [self._columns(design.columns(part.to(moments)), solved) for part in x.split(design.images_at_once())]
         D = torch.cat(parts, 1).T.reshape(x.shape)
         return (D if self.guard is None else D.clamp(*self._range)).to(x)
 
@@ -163,21 +168,26 @@ class Polynomial(Machine):
             found.append(D.flatten(0, 1))
         return torch.cat(found)[self._order]
 
+    def __getstate__(self) -> dict:
+        """A copy in another process starts without what is remembered here."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
     @cached_property
+    @torch.inference_mode(False)  # or autograd could not use what inference has left in the cache
     def _order(self) -> Tensor:
         """Where each packed coefficient stands in the targets of all stencils, one after the other."""
         targets = [stencil.index[:, : stencil.targets].flatten() for stencil in self.moments.design.stencils]
         return torch.cat(targets).argsort().to(self.moments.sums[0].center.device)
 
     @cached_property
+    @torch.inference_mode(False)
     def _range(self) -> tuple[Tensor, Tensor]:
         """The smallest and largest value of every coefficient over the data, (C, H, W) each."""
-        pairs = zip(self.moments.sums, self.moments.design.stencils, strict=True)
-        ends = [(part.low[:, : s.targets], part.high[:, : s.targets]) for part, s in pairs]
-        return tuple(
-            _scatter(self.moments.design, list(end)).reshape(self.moments.design.shape)
-            for end in zip(*ends, strict=True)
-        )
+        design, sums = self.moments.design, self.moments.sums
+        ends = [
+            (part.low[:, : s.targets], part.high[:, : s.targets]) for part, s in zip(sums, design.stencils, strict=True)
+        ]
+        return tuple(design.scatter(end).reshape(design.shape) for end in zip(*ends, strict=True))
 
     @cached_property
     def _exact(self) -> Self:
@@ -193,6 +203,7 @@ class Polynomial(Machine):
     def _remembered(self) -> Callable[[float, float], tuple[Solution, ...]]:
         return lru_cache(LEVELS)(lambda *level: self._solve_all(*torch.tensor(level, dtype=torch.float64)))
 
+    @torch.inference_mode(False)
     def _solve_all(self, alpha: Tensor, sigma: Tensor) -> tuple[Solution, ...]:
         design = self.moments.design
         found = []
@@ -202,7 +213,7 @@ class Polynomial(Machine):
         return tuple(found)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WaveletPolynomial(Machine):
     """The machine in pixel space: analysis, regression of each coefficient, synthesis; one noise level per image."""
 
@@ -223,7 +234,8 @@ class WaveletPolynomial(Machine):
 
         basis: any orthonormal `Basis`; family: a name in `scoremachines.stencils.FAMILIES`, or pairs (relation, form);
         degree: of the polynomials; radius: of neighbourhoods; tied: one regression per band instead of one per
-        coefficient; conservative, for tied weights: the score is the gradient of a polynomial log density.
+        coefficient; conservative, for tied weights: the score is the gradient of a polynomial log density. Moments
+        carry their own settings, and those given here are then not used.
         Raises ValueError, in one sentence, for settings that the basis or the amount of data cannot serve.
         """
         if not isinstance(data, PolynomialMoments):
@@ -269,15 +281,6 @@ class WaveletPolynomial(Machine):
 # Levels and positions ------------------------------------------------------------------------------------------------
 
 
-def _scatter(design: Design, parts: list[Tensor]) -> Tensor:
-    """Arrange numbers (n or 1, targets) of every stencil over the flattened coefficients."""
-    flat = parts[0].new_zeros(design.shape.numel())
-    for stencil, part in zip(design.stencils, parts, strict=True):
-        index = stencil.index[:, : stencil.targets]
-        flat[index] = part.expand(index.shape)
-    return flat
-
-
 def _variables(level: Tensor, stencil: Stencil, sums: PowerSums, design: Design) -> Tensor:
     """Return alpha or sigma for every variable of a stencil, (n, m), from one number or one value per coefficient."""
     level = level.to(sums.center)
@@ -301,6 +304,13 @@ def _level(noise: Noise) -> tuple[Tensor, Tensor]:
     return alpha.flatten(), sigma.flatten()
 
 
+def _check_moments(data: PolynomialMoments) -> None:
+    if not isinstance(data, PolynomialMoments):
+        raise ValueError(f"the moments are a {type(data).__name__}, expected PolynomialMoments; see moments_of.")
+
+
 def _check_sigma(noise: Noise) -> None:
+    if not isinstance(noise, Noise):
+        raise ValueError(f"noise is a {type(noise).__name__}, expected a Noise(alpha, sigma), for example edm(sigma).")
     if noise.singular:
         raise ValueError("sigma is 0 in some component, where the regression is not determined; use sigma > 0.")

@@ -16,7 +16,7 @@ from torch import Tensor
 from .monomials import Monomials, monomial
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PowerSums:
     """Sums of products of centred monomials, in float64, for n groups of m variables.
 
@@ -112,7 +112,7 @@ class PowerSums:
         return Whitened(self, alpha, tau, sigma / tau, scale)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Whitened:
     """Hermite features h_a of w = (x - alpha mean) / tau, tau^2 = alpha^2 var + sigma^2, and their moments.
 
@@ -125,20 +125,15 @@ class Whitened:
     q: Float64[Tensor, "n m"]
     scale: Float64[Tensor, "n p"]
 
-    @cached_property
     def gram(self) -> Float64[Tensor, "n p p"]:
-        """E[h_a h_b], the positive sum of `scoremachines.monomials`."""
-        return self.gram_of(self.sums)
-
-    def gram_of(self, sums: PowerSums) -> Float64[Tensor, "n p p"]:
-        """Return E[h_a h_b] of these same features over other data with sums about the same centre."""
-        return self._clean(sums) + self.spread_of(sums)
+        """Return E[h_a h_b], the positive sum of `scoremachines.monomials`; as large as the sums, so it is not kept."""
+        return self._clean(self.sums) + self.spread_of(self.sums)
 
     def _clean(self, sums: PowerSums) -> Float64[Tensor, "n p p"]:
         return sums.gram / sums.count * self.scale[:, :, None] * self.scale[:, None]
 
     def spread_of(self, sums: PowerSums) -> Float64[Tensor, "n p p"]:
-        """Return E[Cov[h_a, h_b | x0]], what the noise adds to the Gram matrix: the terms k != 0 of the sum."""
+        """Return E[Cov[h_a, h_b | x0]] over data with sums about this centre: the terms k != 0."""
         clean, heat = self._clean(sums), sums.monomials.scales(self.q**2)
         gram = torch.zeros_like(clean)
         for i, (_, rows, lower, weight) in enumerate(sums.monomials.lowerings[1:], 1):
@@ -146,9 +141,9 @@ class Whitened:
             gram[:, rows[:, None], rows] += factor * clean[:, lower[:, None], lower]
         return gram
 
-    def cross_of(self, sums: PowerSums, targets: int) -> Float64[Tensor, "n p t"]:
+    def cross(self, targets: int) -> Float64[Tensor, "n p t"]:
         """Return E[h_a (x0_v - mean_v)] for the first variables v: the right-hand sides of the regressions."""
-        return sums.cross(targets) * self.scale[:, :, None]
+        return self.sums.cross(targets) * self.scale[:, :, None]
 
     @cached_property
     def units(self) -> Float64[Tensor, "n p"]:

@@ -33,28 +33,28 @@ def solve(sums: PowerSums, stencil: Stencil, alpha: Tensor, sigma: Tensor, guard
     guard: relative ridge on the nonlinear features. Raises ValueError where the moments are not positive definite.
     """
     white = sums.whitened(alpha, sigma)
-    cross = white.cross_of(sums, stencil.targets)
+    gram, cross = white.gram(), white.cross(stencil.targets)
     if stencil.joint:
-        return _joint(white, stencil, cross, guard)
+        return _joint(white, gram, cross, stencil, guard)
     weights, gains = [], []
     for t, features in enumerate(stencil.features):
         (C,) = _rows(white, [features], t)
         rhs = C @ (cross if len(stencil.features) == 1 else cross[:, :, t : t + 1])
-        w, gain = _regress(C @ white.gram @ C.mT, rhs, features, guard)
+        w, gain = _regress(C @ gram @ C.mT, rhs, features, guard)
         weights.append(C.mT @ w)
         gains.append(_by_group(features, gain))
     merged = {g: torch.cat([part[g] for part in gains], 1) for g in gains[0]}
     return Solution(white, torch.cat(weights, 2), merged)
 
 
-def _joint(white: Whitened, stencil: Stencil, cross: Tensor, guard: float | None) -> Solution:
+def _joint(white: Whitened, gram: Tensor, cross: Tensor, stencil: Stencil, guard: float | None) -> Solution:
     """Feature k of every target carries the same weight: the normal equations of all targets are added."""
     C = _rows(white, stencil.features)
-    gram = sum(c @ white.gram @ c.mT for c in C)
+    system = sum(c @ gram @ c.mT for c in C)
     rhs = sum(c @ cross[:, :, t : t + 1] for t, c in enumerate(C))
-    w, _ = _regress(gram, rhs, stencil.features[0], guard)
+    w, _ = _regress(system, rhs, stencil.features[0], guard)
     weights = torch.cat([c.mT @ w for c in C], 2)
-    explained = 2 * (weights * cross).sum(1) - (weights * (white.gram @ weights)).sum(1)
+    explained = 2 * (weights * cross).sum(1) - (weights * (gram @ weights)).sum(1)
     return Solution(white, weights, {"potential": explained})
 
 
@@ -153,7 +153,8 @@ def condition(solution: Solution, stencil: Stencil) -> Tensor:
 
 def _grams(white: Whitened, stencil: Stencil) -> list[Tensor]:
     """The Gram matrix of each target's features; one for all where they carry common weights."""
+    gram = white.gram()
     if stencil.joint:
-        return [sum(C @ white.gram @ C.mT for C in _rows(white, stencil.features))]
+        return [sum(C @ gram @ C.mT for C in _rows(white, stencil.features))]
     found = (_rows(white, [features], target) for target, features in enumerate(stencil.features))
-    return [C @ white.gram @ C.mT for (C,) in found]
+    return [C @ gram @ C.mT for (C,) in found]

@@ -11,14 +11,13 @@ where S = mean[phi phi^T], and phi is scaled to mean 0 and variance 1, but for t
     "score"    o = x / alpha, t = x0 - x / alpha  gamma -> infinity gives x / alpha, whose score is 0
 
 In the second, alpha t / sigma^2 = (alpha x0 - x) / sigma^2 is the target of denoising score matching, and the weights
-of the score are alpha W / sigma^2. At gamma = 0 both are one machine, if x is in the span of phi.
-
-Source: Finn et al. (2026), section 3, app. C.
+of the score are alpha W / sigma^2. At gamma = 0 both are one machine, if x is in the span of phi. Source: Finn et al.
+(2026), section 3, app. C.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import chain
 from numbers import Real
 from typing import Self
 
@@ -31,7 +30,7 @@ from .bases import Basis
 from .frames import Frame
 from .machine import Machine, batches, flatten
 from .noise import Noise
-from .stencils import ANCHORED, FAMILIES, FORMS, Grids, grids, related
+from .stencils import ANCHORED, FAMILIES, FORMS, Grids, check_relatives, check_sizes, grids, related
 
 SHARED = ("independent", "band-tied", "local")  # the families whose features are monomials
 PENALTIES = ("readout", "score")
@@ -65,13 +64,15 @@ class SharedFeatures:
 
         Neighbours wrap around in a basis and end at the border in a frame. Raises ValueError for a bad argument.
         """
-        _check_design(dictionary, family, degree, radius)
-        found = _grids(dictionary, torch.Size(shape), radius)
+        shape = torch.Size(shape)
+        _check_design(dictionary, shape, family, degree, radius)
+        found = _grids(dictionary, shape, radius)
+        check_relatives(FAMILIES[family], found, radius, f"{dictionary} on samples of shape {tuple(shape)}")
         rows = [torch.zeros(1, degree, dtype=torch.long)]
         for key in found.bands:
             if scaling or key[0] != "A":
                 rows += _monomials(found, key, family, degree, radius)
-        return cls(dictionary, torch.Size(shape), torch.cat(rows).unique(dim=0))
+        return cls(dictionary, shape, torch.cat(rows).unique(dim=0))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -141,7 +142,13 @@ class RidgeSums:
 
     @classmethod
     def of(cls, x: Float[Tensor, "B *shape"], target: Float[Tensor, "B *shape"], features: SharedFeatures) -> Self:
-        """Return the sums over a batch; products are taken in x's precision, and added up in float64."""
+        """Return the sums over a batch; products are taken in x's precision, and added up in float64.
+
+        Raises ValueError for images of another shape than that of the features.
+        """
+        if x.shape[1:] != features.shape:
+            expected = f"(B, {', '.join(map(str, features.shape))}), as the features do"
+            raise ValueError(f"the images have shape {tuple(x.shape)}, expected {expected}.")
         chunk, p = max(1, ENTRIES // len(features)), len(features)
         center = features.values(x[:chunk]).mean(1) if len(x) else x.new_zeros(p)
         center[0] = 0
@@ -216,10 +223,10 @@ class SharedRidge(Machine):
         rng: torch.Generator | None = None,
     ) -> Self:
         """Fit a family to data (N, C, H, W), each image with `draws` noises of one level; see `nested`."""
-        data = data if isinstance(data, Tensor) else list(batches(data))
-        shape = next(batches(data)).shape[1:]
-        features = SharedFeatures.of(dictionary, shape, family, degree, radius)
-        return cls.nested(data, {family: features}, noise, ridge, penalty, draws, rng)[family]
+        stream = batches(data)
+        first = next(stream)
+        features = SharedFeatures.of(dictionary, first.shape[1:], family, degree, radius)
+        return cls.nested(chain([first], stream), {family: features}, noise, ridge, penalty, draws, rng)[family]
 
     @classmethod
     def nested(
@@ -266,21 +273,14 @@ class SharedRidge(Machine):
         weights = (w * scale[:, None]).to(dtype)
         return cls(sums.features, sums.center.to(dtype), weights, noise, penalty, error.item() / cross.shape[1])
 
-    @cached_property
-    def p(self) -> int:
-        """The number of features, the constant included."""
-        return len(self.features)
-
     def denoise(self, x: Float[Tensor, "B *shape"], noise: Noise) -> Float[Tensor, "B *shape"]:
         """Return o(x) + W^T phi(x); raises ValueError at every level but the one the machine was fitted at."""
         _, *level = flatten(x, noise, self.features.shape)
         fitted = (torch.as_tensor(v).to(x) for v in (self.noise.alpha, self.noise.sigma))
         if not all(torch.allclose(a, b) for a, b in zip(level, fitted, strict=True)):
-            raise ValueError(
-                f"the machine was fitted at {self.noise} and no other level; fit another one at this level."
-            )
+            raise ValueError(f"the machine was fitted at {self.noise} and no other level; fit another at this level.")
         center, weights = self.center.to(x)[:, None], self.weights.to(x)
-        parts = x.split(max(1, ENTRIES // self.p))
+        parts = x.split(max(1, ENTRIES // len(self.features)))
         found = [self.features.values(part).sub_(center).T @ weights for part in parts]
         return torch.cat(found).reshape(x.shape) + _offset(x, self.noise, self.penalty)
 
@@ -295,14 +295,14 @@ def _offset(x: Tensor, noise: Noise, penalty: str) -> Tensor | float:
     return x / noise.alpha if penalty == "score" else 0.0
 
 
-def _check_design(dictionary, family, degree, radius) -> None:
+def _check_design(dictionary, shape, family, degree, radius) -> None:
     if not isinstance(dictionary, Basis | Frame):
         raise ValueError(f"dictionary is {dictionary!r}, expected a Basis or a Frame.")
     if family not in SHARED:
         raise ValueError(f"family is {family!r}, expected one of {', '.join(SHARED)}.")
-    for name, value in (("degree", degree), ("radius", radius)):
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} is {value!r}, expected a whole number, at least 1.")
+    check_sizes(degree, radius)
+    if len(shape) != 3:
+        raise ValueError(f"samples have shape {tuple(shape)}, expected images of shape (C, H, W).")
 
 
 def _check_fit(features, noise, ridge, penalty, draws) -> None:

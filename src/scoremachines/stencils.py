@@ -10,7 +10,7 @@ A *stencil* is what a family makes of one band: the variables that a coefficient
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 from typing import NamedTuple
 
 import torch
@@ -54,7 +54,7 @@ class Feature(NamedTuple):
     anchored: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stencil:
     """The variables of the coefficients of a band and the features of their targets.
 
@@ -211,12 +211,7 @@ def stencils(
         index = torch.arange(shape.numel())[None]
         return (Stencil(index, shape.numel(), ((_constant(), *everything),)),)
     found = grids(basis, shape)
-    for relation in {relation for relation, _ in groups} - {"self"}:
-        if not any(related(relation, key, found, radius) for key in found.bands):
-            raise ValueError(
-                f"no band of {basis} on samples of shape {tuple(shape)} has a relative called {relation!r}; choose "
-                "another family, or a Wavelet basis with more levels."
-            )
+    check_relatives(groups, found, radius, f"{basis} on samples of shape {tuple(shape)}")
     if {relation for relation, _ in groups} == {"self", "siblings"}:
         return tuple(_by_level(groups, found, degree, conservative))
     return tuple(_by_band(groups, key, found, degree, radius, conservative) for key in found.bands)
@@ -231,13 +226,11 @@ def _by_band(groups, key, found: Grids, degree: int, radius: int, conservative: 
             others = [grid.flatten() for grid in related(relation, key, found, radius)]
             seen[relation] = list(range(len(columns), len(columns) + len(others)))
             columns += others
-        name = f"{relation} {form}"
         if conservative and form == "pairs":
-            features += [Feature(name, t) for t in gradients(0, seen[relation], _mirror(found, key, radius), degree)]
+            fields = gradients(0, seen[relation], _mirror(found, key, radius), degree)
+            features += [Feature(f"{relation} {form}", t) for t in fields]
         else:
-            features += [
-                Feature(_name(relation, form, t), t, form in ANCHORED) for t in FORMS[form](0, seen[relation], degree)
-            ]
+            features += _features((relation, form), 0, seen[relation], degree)
     return Stencil(torch.stack(columns, 1), 1, (tuple(features),))
 
 
@@ -252,26 +245,25 @@ def _by_level(groups, found: Grids, degree: int, conservative: bool) -> Iterator
             else:
                 yield Stencil(index, 3, tuple(_triple(groups, t, degree) for t in range(3)))
         elif orientation not in DETAILS:
-            own = (_constant(), *(Feature(_name("self", "powers", t), t) for t in powers(0, [0], degree)))
-            yield Stencil(grid.flatten()[:, None], 1, (own,))
+            yield Stencil(grid.flatten()[:, None], 1, ((_constant(), *_features(SELF, 0, [0], degree)),))
 
 
 def _triple(groups, target: int, degree: int) -> tuple[Feature, ...]:
     others = [v for v in range(3) if v != target]
-    features = [_constant()]
-    for relation, form in groups:
-        made = FORMS[form](target, others if relation == "siblings" else [target], degree)
-        features += [Feature(_name(relation, form, t), t, form in ANCHORED) for t in made]
-    return tuple(features)
+    found = (_features(group, target, others if group[0] == "siblings" else [target], degree) for group in groups)
+    return (_constant(), *chain.from_iterable(found))
 
 
 def _constant() -> Feature:
     return Feature("constant", ((1.0, ()),))
 
 
-def _name(relation: str, form: str, terms: Terms) -> str:
-    """The group that the ledger files a feature under: the target's own powers go by degree."""
-    return f"degree {terms[0][1][0][1]}" if (relation, form) == SELF else f"{relation} {form}"
+def _features(group: Group, target: int, others: list[int], degree: int) -> list[Feature]:
+    """The features of one group, under the name that the ledger files them by: the target's own powers go by degree."""
+    relation, form = group
+    made = list(FORMS[form](target, others, degree))
+    names = [f"degree {n}" for n in range(1, degree + 1)] if group == SELF else [f"{relation} {form}"] * len(made)
+    return [Feature(name, terms, form in ANCHORED) for name, terms in zip(names, made, strict=True)]
 
 
 def _mirror(found: Grids, key, radius: int) -> list[int]:
@@ -280,20 +272,35 @@ def _mirror(found: Grids, key, radius: int) -> list[int]:
     return [1 + around.index((-dy % size[0], -dx % size[1])) for dy, dx in around]
 
 
+def check_sizes(degree: int, radius: int) -> None:
+    """Raise ValueError unless degree and radius are whole numbers, at least 1."""
+    for name, value in (("degree", degree), ("radius", radius)):
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{name} is {value!r}, expected a whole number, at least 1.")
+
+
+def check_relatives(groups: tuple[Group, ...], found: Grids, radius: int, where: str) -> None:
+    """Raise ValueError for a relation that no band has relatives by."""
+    for relation in {relation for relation, _ in groups} - {"self"}:
+        if not any(related(relation, key, found, radius) for key in found.bands):
+            raise ValueError(
+                f"no band of {where} has a relative called {relation!r}; choose another family, or a Wavelet basis "
+                "with more levels."
+            )
+
+
 def _checked(family, degree, radius, conservative) -> tuple[Group, ...]:
     named = not isinstance(family, tuple | list)
-    if named and family not in FAMILIES:
+    if named and family not in list(FAMILIES):
         raise ValueError(f"family is {family!r}, expected one of {', '.join(FAMILIES)} or pairs (relation, form).")
-    groups = FAMILIES[family] if named else tuple(family)
+    groups = FAMILIES[family] if named else tuple(tuple(g) if isinstance(g, list) else g for g in family)
     for group in groups:
-        if len(group) != 2 or group[0] not in RELATIONS or group[1] not in FORMS:
+        if group not in list(product(RELATIONS, FORMS)):
             raise ValueError(
                 f"{group!r} is no feature group, expected a pair of one of {', '.join(RELATIONS)} and one of "
                 f"{', '.join(FORMS)}."
             )
-    for name, value in (("degree", degree), ("radius", radius)):
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{name} is {value!r}, expected a whole number, at least 1.")
+    check_sizes(degree, radius)
     if "all" in dict(groups) and groups != FAMILIES["full"]:
         raise ValueError('the relation "all" holds every other one; use the family full, alone.')
     if {"parent", "low-pass"} <= {relation for relation, _ in groups}:
