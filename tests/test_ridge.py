@@ -258,7 +258,7 @@ def test_it_refuses_a_level_it_was_not_fitted_at(images):
     x = noisy(images[:4])
     machine.denoise(x, Noise(torch.full((4, 1, 1, 1), 0.8), torch.full((4, 1, 1, 1), 0.5)))
     for level in (edm(0.5), Noise(0.8, torch.tensor([0.5, 0.5, 0.5, 0.6]).reshape(4, 1, 1, 1))):
-        with pytest.raises(ValueError, match="fit another one at this level"):
+        with pytest.raises(ValueError, match="fit another at this level"):
             machine.denoise(x, level)
 
 
