@@ -400,7 +400,8 @@ fig
 #
 # $$
 # \begin{split}
-# &\Bigl(\sum_jh[j]\Bigr)^2+\Bigl(\sum_j(-1)^jh[j]\Bigr)^2\\
+# &\Bigl(\sum_jh[j]\Bigr)^2\\
+# &+\Bigl(\sum_j(-1)^jh[j]\Bigr)^2\\
 # &=2\sum_m\sum_jh[j]\,h[j+2m]\\
 # &=2 .
 # \end{split}
@@ -487,7 +488,7 @@ for h, label, style, color in ((haar, "Haar", "--", plot.COLORS[1]), (db2, "db2"
     axes[1].plot(frequency, low, style, color=color, label=f"{label}, low")
     axes[1].plot(frequency, high, style, color=color, alpha=0.5, label=f"{label}, high")
 axes[1].set(xlabel="frequency (cycles per pixel)", ylabel="energy passed")
-axes[1].legend(frameon=False, fontsize=9)
+fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
 fig
 
 # %% [markdown]
@@ -904,7 +905,7 @@ KEYS = {
 def paper_table():
     """One line for each data set and quantity, one column for each basis."""
     columns = ["pixels", "Fourier", "DCT", "PCA", "Haar", "db2"]
-    lines = ["| data | | " + " | ".join(columns) + " |", "|---" * (2 + len(columns)) + "|"]
+    lines = ["| data | quantity | " + " | ".join(columns) + " |", "|---" * (2 + len(columns)) + "|"]
     for name, r in results.items():
         for key, words in KEYS.items():
             cells = [f"{r[f'{name}_{column}_{key}']:.3f}" for column in columns]

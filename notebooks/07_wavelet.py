@@ -198,8 +198,8 @@ def choose(images, n):
 # $$
 # \begin{split}
 # &\E(z_{0,i}-D_i)^2\\
-# &\quad=\Var(z_{0,i})-c^\top S^{-1}c\\
-# &\quad=\frac{\sigma^2-\sigma^4\,b^\top S^{-1}b}{\alpha^2} ,
+# &=\Var(z_{0,i})-c^\top S^{-1}c\\
+# &=\frac{\sigma^2-\sigma^4\,b^\top S^{-1}b}{\alpha^2} ,
 # \end{split}
 # $$ (eq-wavelet-error)
 #
@@ -262,7 +262,10 @@ record("stein_checks", len(deviations))
 # The noisy moments follow from the clean ones $M_m=\E z_{0,i}^m$ by the binomial theorem, since noise and data are independent:
 #
 # $$
-# \mu_r=\sum_{m=0}^r\tbinom rm\alpha^m\sigma^{r-m}M_m\,\eta_{r-m} ,
+# \begin{split}
+# \mu_r=\sum_{m=0}^r&\tbinom rm\,\alpha^m\sigma^{r-m}\\[-1ex]
+# &\times M_m\,\eta_{r-m} ,
+# \end{split}
 # $$ (eq-wavelet-binomial)
 #
 # where $\eta_k$ is the $k$-th moment of a standard normal variable: $\eta_0=1$, then $1\cdot3\cdots(k-1)$ for even $k$, and zero for odd $k$. So the clean moments $M_1,\dots,M_{2d}$ of each coefficient determine the machine *at every noise level*. Note the $2d$: $b$ alone would be content with $d-1$.
@@ -323,7 +326,10 @@ for name in data:
 # Powers are poor company: $z^5$ looks much like $z^3$, and the system {eq}`eq-wavelet-hankel` is nearly singular. Another basis of the same polynomials gives the same function, in theory. In practice it decides how many digits survive. There is a basis that noise treats kindly. The *Hermite polynomials* $\mathrm{He}_n$ are defined by
 #
 # $$
-# \exp\!\bigl(tu-\tfrac12t^2\bigr)=\sum_{n\ge0}\mathrm{He}_n(u)\frac{t^n}{n!} ,
+# \begin{split}
+# &\exp\!\bigl(tu-\tfrac12t^2\bigr)\\
+# &\quad=\sum_{n\ge0}\mathrm{He}_n(u)\frac{t^n}{n!} ,
+# \end{split}
 # $$ (eq-wavelet-generating)
 #
 # so $\mathrm{He}_0=1$, $\mathrm{He}_1=u$, $\mathrm{He}_2=u^2-1$, $\mathrm{He}_3=u^3-3u$. Measure a coefficient from its mean, in units of its noisy standard deviation. With $v_i=\Var(z_{0,i})$, let
@@ -345,9 +351,10 @@ for name in data:
 #
 # $$
 # \begin{split}
-# \E_\varepsilon[h_n]&=\frac{y^n}{\sqrt{n!}},\\
-# \E_\varepsilon[h_mh_n]&=\sum_kq^{2k}\sqrt{\tbinom mk\tbinom nk}\\
-# &\quad\times\frac{y^{m-k}\,y^{n-k}}{\sqrt{(m-k)!\,(n-k)!}}
+# &\E_\varepsilon[h_n]=\frac{y^n}{\sqrt{n!}},\\
+# &\E_\varepsilon[h_mh_n]\\
+# &=\sum_kq^{2k}\sqrt{\tbinom mk\tbinom nk}\;\times\\
+# &\;\frac{y^{m-k}y^{n-k}}{\sqrt{(m-k)!(n-k)!}}
 # \end{split}
 # $$ (eq-wavelet-positive)
 #
@@ -389,8 +396,9 @@ for name in data:
 #
 # $$
 # \begin{split}
-# \E_\varepsilon[\mathrm{He}_n(w)]&=\rho^n\,\mathrm{He}_n(y/\rho),\\
-# \rho^2&=\frac{\alpha^2v_i}{\tau^2}=1-q^2 ,
+# &\E_\varepsilon[\mathrm{He}_n(w)]\\
+# &\quad=\rho^n\,\mathrm{He}_n(y/\rho),\\
+# &\rho^2=\frac{\alpha^2v_i}{\tau^2}=1-q^2 ,
 # \end{split}
 # $$ (eq-wavelet-mehler)
 #
@@ -639,7 +647,7 @@ for (name, label), (seen, fresh) in errors.items():
     record(key(name, label, "ratio"), relative.tolist())
     record(key(name, label, "best_gain"), 100 * (1 - relative.min().item()), rtol=0.02)
 
-# %% mystnb={"figure": {"name": "fig-wavelet-families", "caption": "Denoising error over that of the Wiener filter of each coefficient (degree 1, independent), on held-out images (lines) and on the images of the fit (dots). Degree 3 except for the Gaussian machine. Products with siblings (band-tied) add a little to the powers. Products with neighbours (local) add more, except for photos at the lowest noise. Linear neighbours, which the paper's families lack, make the largest difference at high noise."}, "image": {"alt": "Two panels of relative error against noise level, with curves for six families. For digits all wavelet families stay between 0.88 and 1 and the Gaussian machine lies lowest, with its dots below its line. For photos independent and band-tied dip to about 0.87 at small noise; local goes to about 0.78; linear neighbours, combined and Gaussian fall to 0.4 or below at high noise. At the lowest noise the Gaussian curve lies highest and the combined one lowest.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-wavelet-families", "caption": "Denoising error over that of the Wiener filter of each coefficient (degree 1, independent), on held-out images (lines) and on the images of the fit (dots). Degree 3 except for the Gaussian machine. Products with siblings (band-tied) add a little to the powers. Products with neighbours (local) add more, except for photos at the lowest noise. Linear neighbours, which the paper's families lack, make the largest difference at high noise. (The combined family looks at parents, and digits have one level here; so it is drawn for photos only.)"}, "image": {"alt": "Two panels of relative error against noise level, with curves for six families. For digits all wavelet families stay between 0.88 and 1 and the Gaussian machine lies lowest, with its dots below its line. For photos independent and band-tied dip to about 0.87 at small noise; local goes to about 0.78; linear neighbours, combined and Gaussian fall to 0.4 or below at high noise. At the lowest noise the Gaussian curve lies highest and the combined one lowest.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(1, len(data), size=(6.4, 4.0), squeeze=False)
 for axis, name in zip(axes[0], data, strict=True):
     for label, color, style in zip(choices, plot.COLORS, plot.STYLES * 2, strict=False):
@@ -1147,6 +1155,7 @@ fig, axis = plot.figure(size=(5.4, 3.4))
 series = {f"σ = {ratio} deviations": values.clamp(min=1e-10) for ratio, values in excess.items()}
 plot.curves(torch.tensor(odd), series, "degree", "excess error / Wiener", xscale="linear", yscale="log", axis=axis)
 axis.set_xticks(odd)
+axis.set_ylim(bottom=1e-8)
 fig
 
 # %% [markdown]
@@ -1281,7 +1290,7 @@ far = [rows[:, 2].max().item() > 10 for rows in paths["100 images"]]
 record("runs_lost", sum(far), rtol=1)
 assert all(rows[:, 2].max() < 10 for rows in paths["100 images, guarded"])
 
-# %% mystnb={"figure": {"name": "fig-wavelet-outside", "caption": "Local family, degree 3, sampling from pure noise. Left: share of coefficients for which the exact regression leaves the range of the data of its fit. Right: the largest pixel of $D$ in size; the data lie in $[-1,1]$ (dotted). Fitted to all images, coefficients are rarely outside. Fitted to 100 images, more of them are, and at small noise the largest may grow beyond all bounds (drawn up to $10^6$). With the guard the flow stays near the data, though the exact regression is outside about as often there."}, "image": {"alt": "Two panels against noise level, falling to the right. The shares stay below one percent: zero for the machine fitted to all images, up to a few tenths of a percent for those fitted to 100, and largest for one unguarded run. The largest pixel of this run shoots up by orders of magnitude at small noise; with the guard, and for the machine fitted to all images, it stays near two.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-wavelet-outside", "caption": "Local family, degree 3, sampling from pure noise. Left: share of coefficients for which the exact regression leaves the range of the data of its fit. Right: the largest pixel of $D$ in size; the data lie in $[-1,1]$ (dotted). Fitted to all images, coefficients are rarely outside. Fitted to 100 images, more of them are, and at small noise the largest may grow beyond all bounds (drawn up to $10^6$). With the guard the flow stays near the data. The exact regression is outside there, too, if less often at the smallest noise."}, "image": {"alt": "Two panels against noise level, falling to the right. The shares stay below one percent: zero for the machine fitted to all images, up to a few tenths of a percent for those fitted to 100, and largest for one unguarded run. The largest pixel of this run shoots up by orders of magnitude at small noise; with the guard, and for the machine fitted to all images, it stays near two.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(1, 2, size=(6.4, 3.5))
 for (label, runs), color, style in zip(paths.items(), plot.COLORS, plot.STYLES, strict=False):
     for k, rows in enumerate(runs):
@@ -1375,7 +1384,7 @@ Markdown("\n".join(lines))
 #
 # ### On full data sets
 #
-# The same notebook is run on the complete training sets of MNIST, Fashion-MNIST and CIFAR-10 (in grey), at $32\times32$ pixels with three levels. Held-out images come from the test sets. The machines of {numref}`fig-wavelet-families` see all training images; the timing, the tied machines and the machines fitted for samples alone see a regular subset of at most 13 000. {ref}`reproducing` gives every count.
+# The same notebook is run on the complete training sets of MNIST, Fashion-MNIST and CIFAR-10 (in grey), at $32\times32$ pixels with three levels. Held-out images come from the test sets. The machines of {numref}`fig-wavelet-families` see all training images; the timing, the tied machines and the machines fitted for samples alone see a regular subset of at most 13 000. {ref}`reproducing` gives every count. A data set whose results are not there yet is left out.
 
 # %% tags=["hide-input"]
 results = paper("07_wavelet")
@@ -1436,7 +1445,7 @@ fig if results else None
 # :class: dropdown
 # :::
 #
-# The inverse of $S$ is the transposed matrix of cofactors over the determinant: $a_m=\sum_r(S^{-1})_{mr}b_r=\frac1{\det S}\sum_rC_{rm}b_r$ with $b_r=-r\mu_{r-1}$, and the term $r=0$ vanishes. For larger systems it is slow, and determinants of nearly singular matrices lose digits.
+# The inverse of $S$ is the transposed matrix of cofactors over the determinant, $(S^{-1})_{mr}=C_{rm}/\det S$. So $a_m=\frac1{\det S}\sum_rC_{rm}b_r$ with $b_r=-r\mu_{r-1}$, and the term $r=0$ vanishes. For larger systems it is slow, and determinants of nearly singular matrices lose digits.
 
 # %%
 S, b = (part[0] for part in hankel_system(normal(2000, 1).abs(), 3, Noise(0.9, 0.7)))
@@ -1516,7 +1525,16 @@ assert mistakes[2][0] > 10 * mistakes[2][1] or profile == "paper", mistakes
 # :class: dropdown
 # :::
 #
-# A further shift $R$ permutes the cosets of whole-cell shifts: $\bar D(Rx)=\frac1n\sum_TT^{-1}D(TRx)=R\,\frac1n\sum_T(TR)^{-1}D(TRx)$, and $TR$ runs over representatives of all cosets. For each of them $T^{-1}DT$ depends only on the coset, by {prf:ref}`prop-wavelet-tied`. The second statement is the convexity of the square. The average is usually much better than that bound: the shifted machines make different mistakes.
+# A further shift $R$ permutes the cosets of whole-cell shifts:
+#
+# $$
+# \begin{split}
+# \bar D(Rx)&=\frac1n\sum_TT^{-1}D(TRx)\\
+# &=R\,\frac1n\sum_T(TR)^{-1}D(TRx) ,
+# \end{split}
+# $$
+#
+# and $TR$ runs over representatives of all cosets. For each of them $T^{-1}DT$ depends only on the coset, by {prf:ref}`prop-wavelet-tied`. The second statement is the convexity of the square. The average is usually much better than that bound: the shifted machines make different mistakes.
 
 # %%
 x = edm(0.4).add(query[data[-1]], normal(*query[data[-1]].shape))

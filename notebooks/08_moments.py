@@ -300,7 +300,7 @@ for name in data:
     for label, rows in field[name].items():
         record(f"{name}_field_{label.replace(' ', '_')}", rows.T.tolist(), rtol=0.02)
 
-# %% mystnb={"figure": {"name": "fig-moments-field", "caption": "Held-out error relative to the Wiener filter of every coefficient alone, against noise level. Below one is better. Shaded: 95 % intervals. The polynomial machine with neighbours, siblings, parents and their energies (combined) lies below the coefficient-wise ones at every level. The Gaussian machine, which sees all coefficients but only their mean and covariance, is a strong competitor: ahead on digits, behind on photos at small noise. On digits at high noise the ideal machine is better still. The noisy image, and the ideal machine at small noise, run off the top."}, "image": {"alt": "Two panels of error ratios against noise level, both axes logarithmic. The noisy image falls out of the top. Soft thresholding lies above one over most of the range and below one at small noise on photos. The independent polynomial machine lies just below one, more so on photos; the combined machine and the Gaussian lie clearly lower. On digits the Gaussian is lower, on photos the two nearly meet at larger noise.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-moments-field", "caption": "Held-out error relative to the Wiener filter of every coefficient alone, against noise level. Below one is better. Shaded: 95 % intervals. The polynomial machine with neighbours, siblings, parents and their energies (combined) lies below the coefficient-wise ones at every level. The Gaussian machine, which sees all coefficients but only their mean and covariance, is a strong competitor: ahead on digits, behind on photos at small noise. On digits at high noise the ideal machine is better still. The noisy image, and the ideal machine at small noise, run off the top."}, "image": {"alt": "Two panels of error ratios against noise level, both axes logarithmic. The noisy image falls out of the top. Soft thresholding lies above one over most of the range and below one at small noise on photos. The independent polynomial machine lies just below one, more so on photos; the combined machine and the Gaussian lie clearly lower. On digits the Gaussian is lower, and the ideal machine comes down from above three and is the lowest at middle noise; on photos combined and Gaussian nearly meet at larger noise.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(1, len(data), size=(6.4, 4.2), squeeze=False, sharey=True)
 for axis, name in zip(axes[0], data, strict=True):
     plot.curves(
@@ -371,7 +371,7 @@ frame_slider(frames, labels, alts, label="Noise level")
 # %% [markdown]
 # Degree 1 recovers most wherever there is signal. The interesting part is what comes after it. The next figure divides each gain by the error that degree 1 leaves in that band.
 
-# %% mystnb={"figure": {"name": "fig-moments-ledger", "caption": "What each group adds, in percent of the error that degree 1 leaves in the band: bands from coarse (top) to fine, against noise level. White dots: the noise level at which the band's signal-to-noise ratio is 2. On photos, whose bands differ most in variance, the gains of powers and energies run along the diagonal: each band has its own noise level, near the one where its signal and its noise are comparable. Linear relatives matter most for the coarsest band of photos and the finest of digits. (Training images; the comparisons below are on held-out ones.)"}, "image": {"alt": "Heat maps with bands as rows and noise levels as columns, one column of panels per data set and three rows: own powers, linear relatives, energies. On photos the bright regions of powers and energies run diagonally from fine bands at small noise to coarse bands at large noise, as the white dots do. On digits the finest bands are brightest. The linear relatives have the largest values; on photos they are concentrated in the coarsest band at large noise.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-moments-ledger", "caption": "What each group adds, in percent of the error that degree 1 leaves in the band: bands from coarse (top) to fine, against noise level. White dots: the noise level at which the band's signal-to-noise ratio is 2, where it is in the range. On photos, whose bands differ most in variance, the gains of powers and energies run along the diagonal: each band has its own noise level, near the one where its signal and its noise are comparable. Linear relatives matter most for the coarsest band of photos and the finest of digits. (Training images; the comparisons below are on held-out ones.)"}, "image": {"alt": "Heat maps with bands as rows and noise levels as columns, one column of panels per data set and three rows: own powers, linear relatives, energies. On photos the bright regions of powers and energies run diagonally from fine bands at small noise to coarse bands at large noise, as the white dots do. On digits the finest bands are brightest. The linear relatives have the largest values; on photos they are concentrated in the coarsest band at large noise.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(3, len(data), size=(6.4, 7.2), squeeze=False)
 for column, name in zip(axes.T, data, strict=True):
     found = [pooled(ledger) for ledger in ledgers[name]]
@@ -450,8 +450,9 @@ Markdown(ledger_table())
 #
 # $$
 # \begin{split}
-# &(1-\rho^2)\Bigl(\tfrac12\rho^4\kappa_3^2+\tfrac16\rho^6\kappa_4^2\Bigr)\\
-# &\quad+O(\eta^3).
+# &\tfrac12(1-\rho^2)\,\rho^4\kappa_3^2\\
+# &+\tfrac16(1-\rho^2)\,\rho^6\kappa_4^2\\
+# &+O(\eta^3).
 # \end{split}
 # $$ (eq-moments-law)
 #
@@ -502,7 +503,8 @@ Markdown(ledger_table())
 # $$
 # \begin{split}
 # &\frac{(1-\rho^2)\,\rho^6\kappa_4^2/6}{V},\\
-# V&=1+\tfrac32\rho^4\kappa_4+\tfrac16\rho^6\kappa_6-\tfrac16\rho^8\kappa_4^2 .
+# V&=1+\tfrac32\rho^4\kappa_4\\
+# &\quad+\tfrac16\rho^6\kappa_6-\tfrac16\rho^8\kappa_4^2 .
 # \end{split}
 # $$ (eq-moments-cube)
 # :::
@@ -653,6 +655,7 @@ for level in (2, 3):
 axes[0].set(xscale="symlog", yscale="log", xlabel="excess kurtosis of the band", ylabel="SNR at the peak")
 axes[0].set_yticks([0.5, 1, 2, 3, 5, 10], labels=["0.5", "1", "2", "3", "5", "10"])
 axes[0].minorticks_off()
+axes[0].margins(x=0.08)
 for (name, rows), color, mark in zip(points.items(), plot.COLORS, "os^dv", strict=False):
     axes[1].plot(100 * rows[:, 1], 100 * rows[:, 3], mark, color=color, label=name, ms=4, alpha=0.7)
 ends = (1e-3, 1e3)
@@ -904,7 +907,7 @@ for (family, tied), (color, _, mark) in zip(KINDS, looks, strict=True):
         axes[0, -1].plot(per_image, [found[(family, tied), n][:, 1].mean() for n in counts], mark, color=color)
 ends = torch.tensor([2e-3, 1.0])
 axes[0, -1].plot(ends, 2 * ends, color="black", lw=1)
-axes[0, -1].set(xscale="log", yscale="log", xlabel="features / image", title="excess, free")
+axes[0, -1].set(xscale="log", yscale="log", xlabel="features / image", title="relative excess, free")
 fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=10)
 fig
 
@@ -1277,7 +1280,7 @@ fig
 #
 # ### On full data sets
 #
-# The same notebook serves MNIST at 32 and at 64 pixels, Fashion-MNIST, and CIFAR-10 in colour and in grey. A random part of the training images is used where all of them would take too long; the held-out images of these tables are the whole test set. The first table shows the held-out error relative to degree 1 of each coefficient alone, with 95 % intervals, at $\sigma=0.616$. (For MNIST this is 1 in standardised units.)
+# The same notebook serves MNIST at 32 and at 64 pixels, Fashion-MNIST, and CIFAR-10 in colour and in grey. Data sets, and tables, whose results are not there yet are left out. A random part of the training images is used where all of them would take too long; the held-out images of these tables are the whole test set. The first table shows the held-out error relative to degree 1 of each coefficient alone, with 95 % intervals, at $\sigma=0.616$. (For MNIST this is 1 in standardised units.)
 #
 # The second table asks whether two findings of the small data sets hold on the large ones. At how many of the {glue:text}`level_count` noise levels do linear neighbours beat the local family, or lose to it, with the whole interval of the ratio? Which family other than *full* has the smallest error, from small noise to large? The last column is the largest excess of the held-out error over the training error, over families and levels: where it is small, fitting plays little part.
 #

@@ -82,10 +82,13 @@ level = edm(0.5)
 # :::{prf:definition} The shared-readout machine
 # :label: def-reported-shared
 #
-# Let $z=Fx$ be the coefficients of a noisy image in a dictionary $F$, and $\phi(x)$ the distinct monomials of a family over all of them, with the constant. The *shared-readout machine* is $D(x)=W^\top\phi(x)$, where, over $N$ training images $x_0$ with one noisy version $x$ each,
+# Let $z=Fx$ be the coefficients of a noisy image in a dictionary $F$, and $\phi(x)$ the distinct monomials of a family over all of them, with the constant. The *shared-readout machine* is $D(x)=W^\top\phi(x)$, where $W$ minimises, over $N$ training images $x_0$ with one noisy version $x$ each,
 #
 # $$
-# W=\argmin_W\;\frac1N\sum\norm{W^\top\phi(x)-x_0}^2+\gamma\norm{W}^2 .
+# \begin{split}
+# &\tfrac1N\!\sum\!\norm{W^\top\phi(x)-x_0}^2\\
+# &\quad+\gamma\norm{W}^2 .
+# \end{split}
 # $$ (eq-reported-ridge)
 # :::
 #
@@ -242,7 +245,8 @@ fig if live else None
 #
 # $$
 # \begin{split}
-# \E\,\tfrac1{ND}\norm{Y-A\hat W}^2&=\Bigl(1-\frac pN\Bigr)\sigma_e^2 .
+# &\E\,\tfrac1{ND}\norm{Y-A\hat W}^2\\
+# &\quad=\Bigl(1-\frac pN\Bigr)\sigma_e^2 .
 # \end{split}
 # $$ (eq-reported-optimism)
 #
@@ -253,10 +257,10 @@ fig if live else None
 # Let $P=A(A^\top A)^{-1}A^\top$, a projection of rank $p$. Then $Y-A\hat W=(I-P)E$. Each of the $D$ columns has the expected square $\sigma_e^2\tr(I-P)=\sigma_e^2(N-p)$. For a new row $a$, the error of the prediction is $e-a^\top(A^\top A)^{-1}A^\top E$, with variance $\sigma_e^2\bigl(1+a^\top(A^\top A)^{-1}a\bigr)$. Average over $a$, then over $A$: $A^\top A$ has a Wishart law, so $\E(A^\top A)^{-1}=\Sigma^{-1}/(N-p-1)$, and the average is $\sigma_e^2\bigl(1+p/(N-p-1)\bigr)$.
 # :::
 #
-# For large $N$ the second error is $\sigma_e^2/(1-p/N)$. So the best possible error lies between the two, and
+# For large $N$ the second error is $\sigma_e^2/(1-p/N)$. So the best possible error lies between the two, and the errors have the ratio
 #
 # $$
-# \frac{\text{in-sample error}}{\text{held-out error}}\approx\Bigl(1-\frac pN\Bigr)^2 .
+# \frac{\text{in-sample}}{\text{held-out}}\approx\Bigl(1-\frac pN\Bigr)^2 .
 # $$ (eq-reported-ratio)
 #
 # Nothing here is Gaussian, and the truth is not a polynomial, so $E$ depends on $A$. Is the law any good? We draw $N$ digits with replacement, with fresh noise, fit independent features of degree 2 ($p=$ {glue:text}`digits_p`), and repeat this with five seeds.
@@ -381,7 +385,7 @@ def report(name, machine, train, test, job_seed):
         "fresh": (part, noisy(part, noise, job_seed + 1000)),
         "test": (test, noisy(test, noise, job_seed + 2000)),
     }
-    record(f"{name}_p", machine.p)
+    record(f"{name}_p", len(machine.features))
     for where, (clean, x) in sets.items():
         errors = score(machine, clean, x)
         for kind, values in zip(("", "_raw", "_plain"), errors, strict=True):
@@ -542,7 +546,7 @@ def bars_figure():
 bars_figure() if live and results else None
 
 # %% [markdown]
-# Not run at all are band-tied features of degree 3 and local features at $64\times64$, which need 26 000 features and more.
+# Too large for the machine at hand are band-tied features of degree 3 and local features at $64\times64$, which need 26 000 features and more.
 #
 # ## Which effects survive?
 #
@@ -575,7 +579,7 @@ def change(new, old, sigma, what):
     for model, degree, side in (new, old):
         known = HEIGHTS.get((model, side, degree, sigma))
         pair.append(known if what == "reported" else ours(side, sigma, model, degree, what))
-    return "" if None in pair else f"{100 * (pair[0] / pair[1] - 1):+.0f} %"
+    return "" if None in pair else f"{round(100 * (pair[0] / pair[1] - 1)):+d} %"
 
 
 def effect_table():
