@@ -9,6 +9,7 @@ import random
 import re
 from functools import reduce
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -596,7 +597,7 @@ def test_a_single_image_is_returned():
 
 def in_many_digits(x0, sigma, z, features):
     """The regression on raw monomials y^a w^b, from noisy moments by the binomial formula, in 80 digits."""
-    mp = pytest.importorskip("mpmath").mp.clone()
+    mp = mpmath.mp.clone()
     mp.dps = 80
     s, values = mp.mpf(sigma), [[mp.mpf(v) for v in row] for row in x0.tolist()]
 
