@@ -7,12 +7,18 @@ PACKAGE = "scoremachines"
 
 
 def library_files(root: Path, code: str) -> list[Path]:
-    """The files of the library that ``code`` imports, directly or through others, sorted; the root is always one."""
+    """The files of the library that ``code`` imports, directly or through others, sorted.
+
+    A name that the root of the package hands on counts as the module that defines it: a new one there changes nothing.
+    """
     folder = root / "src" / PACKAGE
+    root_file = folder / "__init__.py"
+    home = _exports(root_file) if root_file.is_file() else {}
     found: set[str] = set()
-    todo = {"__init__"} | _named(code)
+    todo = _named(code)
     while todo:
-        module = todo.pop()
+        name = todo.pop()
+        module = home.get(name, name)
         path = folder / f"{module}.py"
         if module not in found and path.is_file():
             found.add(module)
@@ -20,8 +26,14 @@ def library_files(root: Path, code: str) -> list[Path]:
     return sorted(folder / f"{module}.py" for module in found)
 
 
+def _exports(path: Path) -> dict[str, str]:
+    """The module that each name of the package's root comes from."""
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    return {alias.name: node.module for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
 def _named(code: str) -> set[str]:
-    """Names that may be modules of the package: those imported from it, absolutely or relatively."""
+    """Names that may be modules of the package, or of its root: those imported from it, absolutely or relatively."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom):
@@ -31,5 +43,5 @@ def _named(code: str) -> set[str]:
                 names |= {inside[0]} if inside and inside[0] else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
             dotted = (alias.name.split(".") for alias in node.names)
-            names |= {path[1] for path in dotted if path[0] == PACKAGE and len(path) > 1}
+            names |= {path[1] if path[1:] else "__init__" for path in dotted if path[0] == PACKAGE}
     return names

@@ -30,7 +30,7 @@ from .stats import Moments
 CLEAN = Noise(1.0, 0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gaussian(Machine):
     """The posterior mean for x0 ~ N(mean, U diag(lam) U^T + rest (I - U U^T)).
 

@@ -23,7 +23,7 @@ from .noise import Noise
 from .stats import SoftMean
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ideal(Machine):
     """The empirical machine: posterior mean under the law that puts mass 1/N on each training sample.
 

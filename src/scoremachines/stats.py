@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moments:
     """Count, mean and second moments of samples of one shape, accumulated in float64.
 
@@ -154,7 +154,7 @@ def _read(path: Path, names: tuple[str, ...], keys: tuple[str, ...]) -> tuple[di
     return facts, found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SoftMean:
     """A weighted mean with weights exp(l_i), held without overflow for each row of a batch.
 

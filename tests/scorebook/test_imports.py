@@ -8,18 +8,20 @@ from scorebook.imports import library_files
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("", {"__init__", "noise"}),
-        ("import torch\nfrom elsewhere import bases", {"__init__", "noise"}),
-        ("from scoremachines import data as datasets", {"__init__", "noise", "data", "files"}),
-        ("from scoremachines import Noise, plot", {"__init__", "noise", "plot"}),
-        ("from scoremachines.bases import Wavelet", {"__init__", "noise", "bases"}),
-        ("import scoremachines.bases as b", {"__init__", "noise", "bases"}),
-        ("def f():\n    from scoremachines.loop import g", {"__init__", "noise", "loop", "back"}),
+        ("", set()),
+        ("import torch\nfrom elsewhere import bases", set()),
+        ("import scoremachines as sm", {"__init__", "noise", "other"}),
+        ("from scoremachines import data as datasets", {"data", "files"}),
+        ("from scoremachines import Noise, plot", {"noise", "plot"}),
+        ("from scoremachines.bases import Wavelet", {"noise", "bases"}),
+        ("import scoremachines.bases as b", {"noise", "bases"}),
+        ("def f():\n    from scoremachines.loop import g", {"loop", "back"}),
     ],
 )
 def test_imports_are_followed(book, code, expected):
     library = {
-        "__init__": "from .noise import Noise\n",
+        "__init__": "from .noise import Noise\nfrom .other import Other\n",
+        "other": "",
         "noise": "import math\n",
         "data": "from .files import contents\n",
         "files": "",
