@@ -7,11 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoremachines import Gaussian, Ideal, Machine, Noise
+from scoremachines import Gaussian, Ideal, Machine, Mixture, Noise
 from scoremachines.bases import DCT
 from scoremachines.polynomial import WaveletPolynomial
 
 SHAPE = (1, 2, 3)  # D = 6, which is also the batch size: an axis guessed from its length would go unnoticed elsewhere
+
+
+def by_thirds(data, **options) -> Mixture:
+    """A mixture of three components; labels serve data of every kind, iterators and equal samples included."""
+    data = data if isinstance(data, Tensor) else list(data)
+    count = data.shape[:1].numel() if isinstance(data, Tensor) else sum(map(len, data))
+    return Mixture.fit(data, by="labels", labels=torch.arange(count) % 3, **options)
+
 
 MACHINES: dict[str, Callable[[Tensor], Machine]] = {
     "ideal": Ideal.fit,
@@ -19,6 +27,8 @@ MACHINES: dict[str, Callable[[Tensor], Machine]] = {
     "gaussian": Gaussian.fit,
     "gaussian-rank": lambda data: Gaussian.fit(data, rank=2),
     "gaussian-drop": lambda data: Gaussian.fit(data, rank=2, remainder="drop"),
+    "mixture": lambda data: by_thirds(data),
+    "mixture-drop": lambda data: by_thirds(data, rank=1, remainder="drop"),
     "wavelet": WaveletPolynomial.fit,
     "wavelet-local": lambda data: WaveletPolynomial.fit(data, DCT(), family="linear-neighbours", degree=2, tied=True),
     "coefficients": lambda data: WaveletPolynomial.fit(data, DCT()).coefficient_machine,

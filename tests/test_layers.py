@@ -31,12 +31,21 @@ MAY_IMPORT = {
     "plot": set(),
     "machine": {"noise"},
     "sample": {"machine", "noise"},
+    "solvers": {"machine", "noise", "sample"},
+    "cumulants": {"machine", "stats"},
+    "teleport": {"gaussian", "machine", "noise", "stats"},
+    "clusters": {"machine"},
+    "softmoments": {"gaussian", "stats"},
+    "quality": set(),
+    "classifier": set(),
+    "features": {"bases", "machine", "stats"},
     "data": READERS - {"data"},
     "files": {"sources"},
     "photos": {"files", "sources"},
     "sources": set(),
 }
-ABOVE_MACHINES = READERS | {"plot", "metrics", "sample"} | TOP
+TOOLS = {"plot", "metrics", "sample", "solvers", "teleport", "cumulants", "quality", "features", "classifier"}
+ABOVE_MACHINES = READERS | TOOLS | TOP
 
 
 def imports(module: str) -> set[str]:
@@ -69,7 +78,7 @@ def test_imports_have_no_cycle():
 
 
 def test_the_root_offers_neither_data_nor_figures():
-    assert not imports("__init__") & (READERS | {"plot", "metrics"})
+    assert not imports("__init__") & (READERS | {"plot", "metrics", "quality", "features", "classifier"})
 
 
 def run(code: str) -> str:
@@ -88,7 +97,8 @@ def test_importing_the_package_is_light():
 
 def test_public_names():
     expected = """Gaussian Ideal Machine Moments Noise SoftMean State cosine cosine_legacy ddim ddpm edm edm_levels flow
-    heun levels sample trajectory vp""".split()
+    heun levels sample trajectory vp Mixture dpmpp_2m dpmpp_3m unipc_bh1 unipc_bh2 sigma_skip teleport
+    third_cumulant""".split()
     assert set(expected) <= set(scoremachines.__all__)
     assert len(scoremachines.__all__) == len(set(scoremachines.__all__))
     for name in scoremachines.__all__:
@@ -147,23 +157,30 @@ checked = beartype(conf=BeartypeConf(hint_overrides=FrozenDict({Self: object})))
 with install_import_hook("scoremachines", "__main__.checked"):
     import scoremachines
     from scoremachines import *
-    from scoremachines import bases, frames, metrics, plot, polynomial
+    from scoremachines import bases, classifier, cumulants, features, frames, metrics, plot, polynomial, quality, solvers
+    from scoremachines.teleport import baselines, draw, gaussian_kl, gaussian_w2, noisy_law, teleported_law
 import torch
 
 rng = torch.Generator().manual_seed(0)
 data = torch.rand(20, 1, 4, 4, generator=rng) * 2 - 1
 x = torch.randn(3, 1, 4, 4, generator=rng)
 column = torch.linspace(0.2, 1, 3).reshape(3, 1, 1, 1)
-for machine in (Ideal.fit(data, chunk=7), Gaussian.fit(data.split(6)), Gaussian.fit(Moments.of(data), rank=3)):
+third = torch.arange(20) % 3
+mixtures = [Mixture.fit(data, k=2, rank=3, by=by, rng=rng) for by in ("kmeans", "em")]
+mixtures += [Mixture.fit(data.split(6), by="labels", labels=third, remainder="drop", rank=2)]
+mixtures += [mixtures[0].given(third[:3] % 2)]
+one_gaussian = (Gaussian.fit(data.split(6)), Gaussian.fit(Moments.of(data), rank=3))
+for machine in (Ideal.fit(data, chunk=7), *mixtures, *one_gaussian):
     by_component = Noise(1.0, torch.ones(1, 1, 4, 4))
     for noise in (Noise(0.6, 0.8), Noise(1, torch.tensor(0.5)), Noise(column, column), by_component):
         machine.denoise(x, noise), machine.score(x, noise), machine.eps(x, noise), machine.log_density(x, noise)
         machine.posterior_cov_product(x, noise, x), Machine.posterior_cov_product(machine, x, noise, x)
     machine.to(torch.float64).denoise(x, Noise(0.6, 0.8))
     for walk in (levels(cosine, [1.0, 0.5]), levels(flow, [1.0, 0.5]), edm_levels(3)):
-        for step in (ddim, heun, ddpm):
+        for step in (ddim, heun, ddpm, dpmpp_2m, dpmpp_3m, unipc_bh1, unipc_bh2):
             sample(machine, x, walk, step, rng)
-Ideal.fit(data).log_weights(x, Noise(0.6, 0.8))
+Ideal.fit(data).log_weights(x, Noise(0.6, 0.8)), solvers.evaluations(heun, edm_levels(3))
+mixtures[0].log_responsibilities(x, Noise(column, column)), mixtures[1].flow(x, edm(2.0), edm(1.0))
 machine.flow(x, Noise(1.0, 2.0), Noise(1.0, 0.0)), machine.denoised_path(x, Noise(1.0, 2.0), Noise(1.0, 0.5))
 machine.emergence(Noise(1.0, 2.0)), machine.sensitivity(Noise(1.0, 2.0)), machine.denoising_error(Noise(1.0, 2.0))
 cosine(torch.rand(3)), cosine_legacy(0.3), vp(0.3), edm(torch.rand(2))
@@ -187,6 +204,20 @@ for options in settings:
     if options["family"] != "full":
         inside.hermite_moments(Noise(0.6, 0.8))
 polynomial.WaveletPolynomial.fit(data.split(6), wavelet).coefficient_machine.denoise(x, by_component)
+found = cumulants.cumulants(data.split(6), chunk=7)
+third_cumulant(data, population=True), cumulants.displacement(found, torch.ones(2))
+found.onset, sigma_skip(found, 0.1)
+starts = baselines(Moments.of(data), {"pixels": bases.Pixel(), "wavelets": wavelet}, ranks=(3,))
+for start in (*starts.values(), *(start.to(torch.float32) for start in starts.values())):
+    teleport(start, x, edm(80.0), edm(5.0)), draw(start, edm(5.0), 2, rng)
+    law = teleported_law(start, edm(80.0), edm(5.0))
+    gaussian_kl(law, noisy_law(starts["full"], edm(5.0)))
+    gaussian_w2(law, noisy_law(start, edm(5.0)))
+small = classifier.train(data, third, rng, epochs=1)
+seen = [f(data) for f in (features.PrincipalFeatures.fit(data, 3), features.wavelet_features, small.rounded().features)]
+for a in seen:
+    quality.frechet(a, a[:10]), quality.mmd(a, a[:10]), quality.sliced_wasserstein(a, a[:10], rng, 4)
+    quality.recall(a, a[:10]), quality.precision(a, a[:10])
 for metric in (metrics.mse, metrics.pearson, metrics.r2, metrics.R2, metrics.cosine, metrics.explained):
     metric(x, x + 1)
 metrics.explained(x, x + 1, data.mean(0)), metrics.nearest(x, data, 2), metrics.bootstrap(x.flatten(), rng)

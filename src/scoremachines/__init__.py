@@ -7,17 +7,22 @@
 Data sets, metrics and figures live in `scoremachines.data`, `scoremachines.metrics` and `scoremachines.plot`.
 """
 
+from .cumulants import sigma_skip, third_cumulant
 from .gaussian import Gaussian
 from .ideal import Ideal
 from .machine import Machine
+from .mixture import Mixture
 from .noise import Noise, cosine, cosine_legacy, edm, edm_levels, flow, levels, vp
 from .sample import State, ddim, ddpm, heun, sample, trajectory
+from .solvers import dpmpp_2m, dpmpp_3m, unipc_bh1, unipc_bh2
 from .stats import Moments, SoftMean
+from .teleport import teleport
 
 __all__ = [
     "Gaussian",
     "Ideal",
     "Machine",
+    "Mixture",
     "Moments",
     "Noise",
     "SoftMean",
@@ -26,12 +31,19 @@ __all__ = [
     "cosine_legacy",
     "ddim",
     "ddpm",
+    "dpmpp_2m",
+    "dpmpp_3m",
     "edm",
     "edm_levels",
     "flow",
     "heun",
     "levels",
     "sample",
+    "sigma_skip",
+    "teleport",
+    "third_cumulant",
     "trajectory",
+    "unipc_bh1",
+    "unipc_bh2",
     "vp",
 ]
