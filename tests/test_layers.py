@@ -157,7 +157,8 @@ checked = beartype(conf=BeartypeConf(hint_overrides=FrozenDict({Self: object})))
 with install_import_hook("scoremachines", "__main__.checked"):
     import scoremachines
     from scoremachines import *
-    from scoremachines import bases, classifier, cumulants, features, frames, metrics, plot, polynomial, quality, solvers
+    from scoremachines import bases, classifier, cumulants, features, frames, metrics, plot, polynomial
+    from scoremachines import quality, solvers
     from scoremachines.teleport import baselines, draw, gaussian_kl, gaussian_w2, noisy_law, teleported_law
 import torch
 
