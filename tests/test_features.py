@@ -58,8 +58,11 @@ def test_impossible_numbers_of_features_are_refused(x, count):
 
 
 def test_images_of_another_shape_are_refused(x):
-    with pytest.raises(ValueError, match=r"\(6, 128\), expected \(B, 2, 8, 8\)"):
-        PrincipalFeatures.fit(x, 3)(x.flatten(1))
+    found = PrincipalFeatures.fit(x, 3)
+    with pytest.raises(ValueError, match=r"\(6, 128\), expected floating \(B, 2, 8, 8\)"):
+        found(x.flatten(1))
+    with pytest.raises(ValueError, match=r"torch.int64 of shape \(6, 2, 8, 8\)"):
+        found(x.long())
 
 
 # Wavelet marginals ----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from sklearn.mixture import GaussianMixture
 from torch.testing import assert_close
 
 from scoremachines import Gaussian, Ideal, Machine, Moments, Noise, edm_levels, heun, sample
-from scoremachines.clusters import Clusters, kmeans, nearest, occupied, spread
+from scoremachines.clusters import Clusters, kmeans, kmeans_plusplus, nearest, occupied
 from scoremachines.mixture import Mixture
 from scoremachines.softmoments import SoftMoments, raised
 
@@ -195,6 +195,12 @@ def test_everything_is_finite_far_away_and_at_little_noise(cloud, x, randn):
                 assert_close(machine.log_responsibilities(far, noise).exp().sum(1), torch.ones(5, dtype=dtype))
 
 
+def test_where_every_density_underflows_the_prior_weighs(machine, x):
+    far, noise = 1e200 * x, Noise(1.0, 1.0)
+    assert_close(machine.log_responsibilities(far, noise).exp(), machine.weights.expand(5, 3))
+    assert machine.denoise(far, noise).isfinite().all()
+
+
 def test_a_batch_is_its_images_one_by_one(machine, x, mixed):
     prior = torch.rand(5, 3, generator=seeded()).double().softmax(1)
     own = Mixture(prior, machine.components)
@@ -242,6 +248,10 @@ def test_the_flow_refuses_what_it_cannot_do(machine, x):
         machine.flow(x, CLEAN, Noise(1.0, 1.0))
     with pytest.raises(ValueError, match="differs between components"):
         machine.flow(x, Noise(1.0, torch.ones(1, D)), CLEAN)
+    with pytest.raises(ValueError, match=r"sigma has shape \(3, 1\)"):
+        machine.flow(x, Noise(1.0, 2.0), Noise(1.0, torch.ones(3, 1)))
+    with pytest.raises(ValueError, match="expected a Noise"):
+        machine.flow(x, Noise(1.0, 2.0), 1.0)
 
 
 def test_given_labels_each_image_has_its_own_component(machine, x, mixed, randn):
@@ -340,7 +350,7 @@ def test_kmeans_is_deterministic_and_lowers_the_inertia(blobs):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_kmeans_is_that_of_scikit_learn_from_the_same_start(blobs, seed):
-    start = spread(blobs, 5, seeded(seed))
+    start = kmeans_plusplus(blobs, 5, seeded(seed))
     theirs = KMeans(5, init=start.numpy(), n_init=1, tol=0, algorithm="lloyd").fit(blobs.numpy())
     ours = kmeans(blobs, 5, seeded(seed), tolerance=0.0)
     assert torch.equal(ours, torch.from_numpy(theirs.labels_).long())
@@ -350,8 +360,16 @@ def test_the_start_prefers_far_samples(randn):
     """k-means++ over four distant clusters draws one sample of each; uniform draws would succeed one time in ten."""
     data = 50.0 * torch.arange(4).repeat_interleave(20)[:, None] + 0.1 * randn(80, 2)
     for seed in range(20):
-        chosen = spread(data, 4, seeded(seed))
+        chosen = kmeans_plusplus(data, 4, seeded(seed))
         assert sorted((chosen[:, 0] / 50).round().int().tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("scale", "dtype"), [(1e-4, torch.float16), (1e25, torch.float32)])
+def test_the_scale_of_the_data_is_no_matter(blobs, scale, dtype):
+    """Squared distances leave the range of these types."""
+    low = (blobs[::4] * scale).to(dtype)
+    exact = low.double() / scale
+    assert torch.equal(kmeans(low, 5, seeded()), kmeans(exact, 5, seeded()))
 
 
 def test_clusters_merge(blobs, rng):
@@ -550,8 +568,12 @@ LABELS = torch.arange(40) % 3
         ({"by": "classes"}, "by is 'classes'"),
         ({"remainder": "keep"}, "remainder is 'keep'"),
         ({"by": "em", "remainder": "drop"}, "leaves no density"),
-        ({"rng": None}, "by is 'kmeans', which draws its start; pass rng"),
-        ({"by": "em", "rng": 0}, "pass rng"),
+        ({"rng": None}, "rng is a NoneType, but the start is drawn"),
+        ({"by": "em", "rng": 0}, "rng is a int"),
+        ({"passes": 0}, "passes is 0"),
+        ({"by": "em", "passes": 2.5}, r"passes is 2\.5"),
+        ({"tolerance": -1e-3}, r"tolerance is -0\.001"),
+        ({"by": "em", "tolerance": math.nan}, "tolerance is nan"),
         ({"by": "em", "floor": 0.0}, r"floor is 0\.0"),
         ({"labels": LABELS}, "give labels with"),
         ({"by": "labels"}, "give labels with"),
@@ -572,9 +594,19 @@ def test_impossible_fits_are_refused(cloud, options, match):
 
 def test_an_iterator_is_refused_before_it_is_read(cloud):
     batches = iter(cloud.split(7))
-    with pytest.raises(ValueError, match="read once only"):
-        Mixture.fit(batches, k=3, rng=seeded())
+    for options in ({"k": 3, "rng": seeded()}, {"by": "labels", "labels": LABELS}):
+        with pytest.raises(ValueError, match="read only once"):
+            Mixture.fit(batches, **options)
     assert len(list(batches)) == 6
+
+
+def test_clusters_that_cannot_be_sought_are_refused(cloud):
+    with pytest.raises(ValueError, match="read only once"):
+        kmeans(iter([cloud]), 3, seeded())
+    with pytest.raises(ValueError, match="k is 0"):
+        kmeans(cloud, 0, seeded())
+    with pytest.raises(ValueError, match="rng is a NoneType"):
+        kmeans(cloud, 3, None)
 
 
 def test_too_few_different_samples_are_refused(cloud):

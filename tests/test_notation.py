@@ -1,6 +1,6 @@
 """Every name in the notation table of the book exists in the library."""
 
-import importlib
+import importlib.util
 import re
 from functools import reduce
 from pathlib import Path
@@ -18,10 +18,19 @@ def code_names() -> list[str]:
     return [name for row in rows if len(row) >= 3 for name in re.findall(r"`([^`]+)`", row[2])]
 
 
+def named(name: str) -> object:
+    """What a dotted name stands for; raises AttributeError or ModuleNotFoundError if there is nothing.
+
+    `teleport` is the function of the root, `teleport.draw` a member of the module of that name.
+    """
+    first, *rest = name.split(".")
+    inside = first not in scoremachines.__all__ or (rest and importlib.util.find_spec(f"scoremachines.{first}"))
+    start = importlib.import_module(f"scoremachines.{first}") if inside else getattr(scoremachines, first)
+    return reduce(member, rest, start)
+
+
 def member(thing: object, name: str) -> object:
-    """An attribute, a module of the package, or a field of a record; raises AttributeError if there is none."""
-    if thing is scoremachines and name not in scoremachines.__all__:
-        return importlib.import_module(f"scoremachines.{name}")
+    """An attribute, or a field of a record; raises AttributeError if there is none."""
     fields = {**getattr(thing, "__annotations__", {}), **getattr(thing, "__dataclass_fields__", {})}
     return fields[name] if name in fields else getattr(thing, name)
 
@@ -32,10 +41,10 @@ def test_the_table_is_read():
 
 @pytest.mark.parametrize("name", code_names())
 def test_the_name_exists(name):
-    assert reduce(member, name.split("."), scoremachines) is not None
+    assert named(name) is not None
 
 
 @pytest.mark.parametrize("name", ["Noise.beta", "Gaussian.eigenvalues", "metrics.rmse", "nothing"])
 def test_names_that_do_not_exist_are_noticed(name):
     with pytest.raises((AttributeError, ModuleNotFoundError)):
-        reduce(member, name.split("."), scoremachines)
+        named(name)

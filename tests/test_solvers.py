@@ -260,23 +260,25 @@ def test_half_of_the_curvature_costs_an_order(machine, randn, step, order):
 # Few evaluations ------------------------------------------------------------------------------------------------
 
 
+# the number of evaluations up to which a rule is worse than ddim; no other is
+WORSE = {(vp, heun): 8, (edm, heun): 20} | {(edm, step): 12 for step in RULES[1:]}
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("n", [5, 8, 12, 20])
-def test_2m_is_better_than_ddim_everywhere(machine, randn, schedule, n):
-    assert error(machine, dpmpp_2m, grid(schedule, n), randn) < 0.85 * error(machine, ddim, grid(schedule, n), randn)
-
-
-@pytest.mark.parametrize("schedule", [vp, cosine, flow])
-@pytest.mark.parametrize("n", [5, 8, 12, 20])
-@pytest.mark.parametrize("step", RULES[1:])
-def test_third_order_is_better_than_ddim_at_even_times(machine, randn, schedule, n, step):
-    assert error(machine, step, grid(schedule, n), randn) < 0.85 * error(machine, ddim, grid(schedule, n), randn)
+@pytest.mark.parametrize("step", [heun, *RULES])
+def test_where_ddim_is_better(machine, randn, schedule, n, step):
+    """Heun gets the steps that n evaluations pay for."""
+    x = start(machine, grid(schedule, 1)[0], randn)
+    walks = {ddim: grid(schedule, n), step: grid(schedule, (n + 1) // 2 if step is heun else n)}
+    assert all(evaluations(rule, walk) in (n - 1, n) for rule, walk in walks.items())
+    base, found = (distance(sample(machine, x, w, r), machine.flow(x, w[0], w[-1])) for r, w in walks.items())
+    assert found > base if n <= WORSE.get((schedule, step), 0) else found < 0.95 * base
 
 
 @pytest.mark.parametrize("step", RULES[1:])
 def test_third_order_needs_short_steps_in_the_log_snr(machine, randn, step):
     """Five levels of the edm grid lie up to 4.4 apart, and a parabola that far out is worse than a constant."""
-    assert error(machine, step, edm_levels(5), randn) > error(machine, ddim, edm_levels(5), randn)
     assert error(machine, step, edm_levels(20), randn) < error(machine, dpmpp_2m, edm_levels(20), randn) / 2
     even = [edm(80.0 * 2.5e-5 ** (k / 19)) for k in range(20)] + [CLEAN]
     assert error(machine, step, even, randn) < error(machine, step, edm_levels(20), randn) / 2
@@ -418,6 +420,8 @@ def test_evaluations_between_noisy_levels_of_any_form():
         assert evaluations(heun, walk) == 2 * len(walk) - 1
 
 
-def test_evaluations_of_no_level():
+def test_evaluations_of_what_is_no_walk():
     with pytest.raises(ValueError, match="levels is empty"):
         evaluations(ddim, [])
+    with pytest.raises(ValueError, match="something else than Noise"):
+        evaluations(ddim, [3.0, CLEAN])

@@ -282,6 +282,10 @@ def test_bad_skips_get_one_sentence(gaussian, cloud, x, mixed):
 def test_bad_laws_get_one_sentence(gaussian, moments, rng):
     with pytest.raises(ValueError, match="n is -1"):
         draw(gaussian, edm(5.0), -1, rng)
+    with pytest.raises(ValueError, match="rng is a NoneType"):
+        draw(gaussian, edm(5.0), 3, None)
+    with pytest.raises(ValueError, match="sigma > 0"):
+        draw(gaussian, edm(0.0), 3, rng)
     with pytest.raises(ValueError, match="prior is 0"):
         teleported_law(gaussian, edm(80.0), edm(5.0), prior=0.0)
     with pytest.raises(ValueError, match="without variance"):

@@ -29,7 +29,8 @@ def library_files(root: Path, code: str) -> list[Path]:
 def _exports(path: Path) -> dict[str, str]:
     """The module that each name of the package's root comes from."""
     nodes = ast.parse(path.read_text(encoding="utf-8")).body
-    return {alias.name: node.module for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    found = ((node.module, alias) for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names)
+    return {alias.asname or alias.name: module for module, alias in found}
 
 
 def _named(code: str) -> set[str]:

@@ -186,8 +186,9 @@ def _check_training(data, labels, rng, epochs, batch, rate) -> None:
         raise ValueError(f"the labels run from {labels.min()} to {labels.max()}, expected 0 to K - 1 with K >= 2.")
     if not isinstance(rng, torch.Generator):
         raise ValueError(f"rng is a {type(rng).__name__}, expected a torch.Generator, which draws weights and batches.")
-    if min(epochs, batch, rate) <= 0:
-        raise ValueError(f"epochs, batch and rate are {epochs}, {batch} and {rate}; expected positive numbers.")
+    if not type(epochs) is type(batch) is int or min(epochs, batch) < 1 or not 0 < rate < math.inf:
+        found = f"epochs, batch and rate are {epochs}, {batch} and {rate}"
+        raise ValueError(f"{found}; expected positive numbers, the first two of them whole.")
 
 
 def _digest(weights: dict[str, Tensor]) -> str:

@@ -64,9 +64,11 @@ def kmeans(
 
     data: (N, *shape) or batches that can be read many times, each time in the same order. The passes end when one
     lowers the inertia by no more than the fraction `tolerance`. How the data are cut into batches changes rounding
-    only. Raises ValueError when the data hold fewer than k different samples.
+    only. Raises ValueError for settings that `check_kmeans` refuses, and when the data hold fewer than k different
+    samples.
     """
-    centres, inertia = spread(data, k, rng).double(), torch.inf
+    check_kmeans(data, k, rng, passes, tolerance)
+    centres, inertia = kmeans_plusplus(data, k, rng).double(), torch.inf
     for _ in range(passes):
         found = reduce(Clusters.merge, (Clusters.of(part, centres) for part in _parts(data)))
         if found.inertia >= (1 - tolerance) * inertia:
@@ -75,7 +77,7 @@ def kmeans(
     return torch.cat([nearest(part.double(), centres) for part in _parts(data)])
 
 
-def spread(data: Tensor | Iterable[Tensor], k: int, rng: torch.Generator) -> Float[Tensor, "k D"]:
+def kmeans_plusplus(data: Tensor | Iterable[Tensor], k: int, rng: torch.Generator) -> Float[Tensor, "k D"]:
     """Return k different samples, far from each other: the start of k-means++."""
     first, *draws = torch.rand(k, generator=rng, dtype=torch.float64, device=rng.device).tolist()
     centres = [_sample(data, int(first * sum(map(len, _parts(data)))))]
@@ -84,6 +86,27 @@ def spread(data: Tensor | Iterable[Tensor], k: int, rng: torch.Generator) -> Flo
         centres.append(_sample(data, _drawn(distance, u, len(centres))))
         distance = torch.minimum(distance, _distances(data, centres[-1]))
     return torch.stack(centres)
+
+
+def check_kmeans(data, k: int, rng: torch.Generator, passes: int, tolerance: float) -> None:
+    """Raise ValueError unless k-means can begin: re-readable data, whole numbers k and passes, rng, a fraction."""
+    check_rereadable(data)
+    if type(k) is not int or k < 1:
+        raise ValueError(f"k is {k}, expected a whole number of clusters, at least 1.")
+    if not isinstance(rng, torch.Generator):
+        raise ValueError(
+            f"rng is a {type(rng).__name__}, but the start is drawn; pass torch.Generator().manual_seed(...)."
+        )
+    if type(passes) is not int or passes < 1:
+        raise ValueError(f"passes is {passes}, expected a whole number, at least 1.")
+    if not 0 <= tolerance < 1:
+        raise ValueError(f"tolerance is {tolerance}, expected a fraction from 0 to 1.")
+
+
+def check_rereadable(data: Tensor | Iterable[Tensor]) -> None:
+    """Raise ValueError for an iterator, which is spent after the first pass."""
+    if isinstance(data, Iterator):
+        raise ValueError("the data are an iterator, which can be read only once; pass a tensor or a list of batches.")
 
 
 def by_label(labels: Int[Tensor, " N"], count: int, k: int | None = None) -> Int64[Tensor, " N"]:
@@ -141,7 +164,7 @@ def _drawn(distance: Tensor, u: float, chosen: int) -> int:
 
 def _distances(data: Tensor | Iterable[Tensor], centre: Tensor) -> Float64[Tensor, " N"]:
     """Return the squared distance of each sample from one of them, exactly 0 for its copies."""
-    return torch.cat([(part - centre).square().sum(1, dtype=torch.float64) for part in _parts(data)])
+    return torch.cat([(part - centre).double().square().sum(1) for part in _parts(data)])
 
 
 def _sample(data: Tensor | Iterable[Tensor], index: int) -> Float[Tensor, " D"]:

@@ -47,10 +47,10 @@ class PrincipalFeatures:
         return cls(moments.mean, PCA.fit(moments).U[:, :count].contiguous(), moments.shape)
 
     def __call__(self, x: Float[Tensor, "B *shape"]) -> Float[Tensor, "B F"]:
-        """Return U^T (x - mean) for each image; raises ValueError for images of another shape."""
-        if x.shape[1:] != self.shape:
-            expected = f"expected (B, {', '.join(map(str, self.shape))}), which the features were fitted on"
-            raise ValueError(f"x has shape {tuple(x.shape)}, {expected}.")
+        """Return U^T (x - mean) for each image; raises ValueError for images of another kind."""
+        if not x.is_floating_point() or x.shape[1:] != self.shape:
+            expected = f"expected floating (B, {', '.join(map(str, self.shape))}), which the features were fitted on"
+            raise ValueError(f"x is {x.dtype} of shape {tuple(x.shape)}, {expected}.")
         return (x.flatten(1) - self.mean.to(x)) @ self.U.to(x)
 
 

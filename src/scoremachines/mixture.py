@@ -22,7 +22,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from .clusters import CHUNK, by_label, check_labels, kmeans, members, occupied
+from .clusters import CHUNK, by_label, check_kmeans, check_labels, check_rereadable, kmeans, members, occupied
 from .gaussian import CLEAN, Gaussian
 from .machine import Machine, batches, flatten, like
 from .noise import Noise
@@ -64,9 +64,10 @@ class Mixture(Machine):
         source. rng: for "kmeans" and "em", whose passes end when one betters the inertia or the log-likelihood by no
         more than the fraction `tolerance`, or after `passes`. "em" holds K matrices of D x D, the others one at a time.
         """
-        _check_settings(data, by, labels, remainder, rng, floor)
+        _check_settings(by, labels, remainder, floor)
+        check_rereadable(data) if by == "labels" else check_kmeans(data, k, rng, passes, tolerance)
         count, shape = _survey(data)
-        _check_sizes(count, shape.numel(), k, rank, by)
+        _check_sizes(count, shape.numel(), k, rank)
         assigned = by_label(labels, count, k) if by == "labels" else kmeans(data, k, rng, passes, tolerance)
         counts = occupied(assigned, int(assigned.max()) + 1 if k is None else k)
         fitted = (_fitted(members(data, assigned, i), n, shape, rank, remainder) for i, n in enumerate(counts.tolist()))
@@ -139,7 +140,8 @@ class Mixture(Machine):
         Exact for one component, and close where one has all the responsibility along the way; elsewhere the flow of a
         mixture has no closed form. One level per image; sigma(start) > 0.
         """
-        flatten(x, start, self.shape)
+        for level in (start, end):
+            flatten(x, level, self.shape)
         if start.singular:
             raise ValueError("sigma of the start is 0, where the flow cannot be inverted; start from sigma > 0.")
         best = one_hot(self._log_posterior(x, start).argmax(1), len(self.components))
@@ -166,7 +168,8 @@ class Mixture(Machine):
         rows = ((prior > 0).sum(1) > 1).nonzero()[:, 0]
         contested = replace(self, weights=prior[rows])
         found = prior.log().index_copy(0, rows, contested._log_joint(x[rows], _rows(noise, rows)))
-        return found.log_softmax(1)
+        beyond = found.amax(1, keepdim=True) == -math.inf  # so far out that float64 holds no log density
+        return torch.where(beyond, prior.log(), found).log_softmax(1)
 
     def _log_joint(self, x: Tensor, noise: Noise) -> Float64[Tensor, "B K"]:
         """Return log(weight_k N(x; A mu_k, A Sigma_k A + S^2)), -inf where weight_k is 0."""
@@ -265,7 +268,7 @@ def _survey(data: Tensor | Iterable[Tensor]) -> tuple[int, torch.Size]:
     return count, shape
 
 
-def _check_settings(data, by: str, labels, remainder: str, rng, floor: float) -> None:
+def _check_settings(by: str, labels, remainder: str, floor: float) -> None:
     if by not in ("kmeans", "labels", "em"):
         raise ValueError(f'by is {by!r}, expected "kmeans", "labels" or "em".')
     if remainder not in ("isotropic", "drop"):
@@ -274,16 +277,12 @@ def _check_settings(data, by: str, labels, remainder: str, rng, floor: float) ->
         raise ValueError('remainder is "drop", which leaves no density for "em" to raise; use "isotropic".')
     if (labels is None) == (by == "labels"):
         raise ValueError(f'by is {by!r} and labels are {type(labels).__name__}; give labels with by="labels" only.')
-    if by != "labels" and not isinstance(rng, torch.Generator):
-        raise ValueError(f"by is {by!r}, which draws its start; pass rng=torch.Generator().manual_seed(...).")
     if not 0 < floor < math.inf:
         raise ValueError(f"floor is {floor}, expected a variance above 0.")
-    if isinstance(data, Iterator):
-        raise ValueError("the data are an iterator, which is read once only; pass a tensor or a list of batches.")
 
 
-def _check_sizes(count: int, D: int, k: int | None, rank: int | None, by: str) -> None:
-    if (k is not None or by != "labels") and (type(k) is not int or not 1 <= k <= count):
+def _check_sizes(count: int, D: int, k: int | None, rank: int | None) -> None:
+    if k is not None and (type(k) is not int or not 1 <= k <= count):
         raise ValueError(f"k is {k}, expected a whole number from 1 to the {count} samples of the data.")
     if rank is not None and (type(rank) is not int or not 1 <= rank <= D):
         raise ValueError(f"rank is {rank}, expected a whole number from 1 to the dimension {D}.")

@@ -106,7 +106,9 @@ def _features(a: Tensor, b: Tensor, least: int = 1) -> tuple[Float64[Tensor, "N 
             kind = f"{x.dtype} of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"a set of features is {kind}, expected floating (N, F); turn images into features first.")
         if len(x) < least or not x.shape[1]:
-            raise ValueError(f"a set of features has shape {tuple(x.shape)}, expected {least} samples or more.")
+            raise ValueError(
+                f"a set of features has shape {tuple(x.shape)}, expected (N, F) with N >= {least}, F >= 1."
+            )
         if not x.isfinite().all():
             raise ValueError("the features hold NaN or infinite values; remove or repair those samples first.")
     if a.shape[1] != b.shape[1]:

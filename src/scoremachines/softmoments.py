@@ -12,7 +12,7 @@ log-likelihood can only rise from pass to pass.
 Sources: Dempster, Laird and Rubin (1977); Tipping and Bishop (1999), mixtures of probabilistic principal components.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -75,8 +75,7 @@ class SoftMoments:
 
 def raised(gaussian: Gaussian, floor: float) -> Gaussian:
     """Return the Gaussian with every variance below `floor` raised to it."""
-    lam, rest = gaussian.lam.clamp(min=floor), gaussian.rest.clamp(min=floor)
-    return Gaussian(gaussian.mean, lam, gaussian.U, rest, gaussian.shape)
+    return replace(gaussian, lam=gaussian.lam.clamp(min=floor), rest=gaussian.rest.clamp(min=floor))
 
 
 def _scatter(u: Tensor, weights: Tensor) -> Tensor:

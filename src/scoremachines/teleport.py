@@ -55,8 +55,11 @@ def teleport(machine: Machine, x: Float[Tensor, "B *shape"], start: Noise, end: 
 def draw(gaussian: Gaussian, noise: Noise, n: int, rng: torch.Generator) -> Float[Tensor, "n *shape"]:
     """Return n draws from N(alpha mu, alpha^2 Sigma + sigma^2 I): white noise teleported from alpha = 0.
 
-    It is the start of a sampler at this level that equals teleportation in law, not seed by seed.
+    It is the start of a sampler at this level that equals teleportation in law, not seed by seed. Raises ValueError
+    where sigma is 0 and without a generator.
     """
+    if not isinstance(rng, torch.Generator):
+        raise ValueError(f"rng is a {type(rng).__name__}, expected a torch.Generator, which draws the start.")
     if type(n) is not int or n < 0:
         raise ValueError(f"n is {n}, expected a whole number of draws.")
     white = torch.randn((n, *gaussian.shape), generator=rng, dtype=gaussian.mean.dtype, device=rng.device)

@@ -15,12 +15,13 @@ from scorebook.imports import library_files
         ("from scoremachines import Noise, plot", {"noise", "plot"}),
         ("from scoremachines.bases import Wavelet", {"noise", "bases"}),
         ("import scoremachines.bases as b", {"noise", "bases"}),
+        ("from scoremachines import Renamed", {"other"}),
         ("def f():\n    from scoremachines.loop import g", {"loop", "back"}),
     ],
 )
 def test_imports_are_followed(book, code, expected):
     library = {
-        "__init__": "from .noise import Noise\nfrom .other import Other\n",
+        "__init__": "from .noise import Noise\nfrom .other import Other, Another as Renamed\n",
         "other": "",
         "noise": "import math\n",
         "data": "from .files import contents\n",
