@@ -1288,7 +1288,7 @@ fig
 #
 # The third table compares the two sizes of MNIST in gains over degree 1, at the same $\sigma$ and at matched noise. Both sizes are made from 28 pixels by interpolation. So the larger images hold no new detail, and {prf:ref}`prop-moments-resolution` applies only nearly: the smaller ones are not exactly their block averages, and the basis is db2.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "paper-results"]
 results = paper("08_moments") if profile == "quick" else {}  # a job does not depend on other jobs
 titles = {
     "mnist": "MNIST-32",
@@ -1312,7 +1312,7 @@ def paper_table():
 
 Markdown(paper_table()) if results else None
 
-# %% mystnb={"figure": {"name": "fig-moments-paper", "caption": "Paper profile: exact held-out error relative to degree 1 of each coefficient alone, with 95 % intervals. Noise in units of 0.6162, the standard deviation of MNIST. MNIST-64 is drawn at half its noise level, where the coarse bands of MNIST-32 have about the same signal-to-noise ratio."}, "image": {"alt": "One panel per data set, with a curve of error ratio against noise level and a narrow band around it for each of six families: independent, local, linear-neighbours, low-pass, combined and full. A horizontal line marks one.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-moments-paper", "caption": "Paper profile: exact held-out error relative to degree 1 of each coefficient alone, with 95 % intervals. Noise in units of 0.6162, the standard deviation of MNIST. MNIST-64 is drawn at half its noise level, where the coarse bands of MNIST-32 have about the same signal-to-noise ratio."}, "image": {"alt": "One panel per data set, with a curve of error ratio against noise level and a narrow band around it for each of six families: independent, local, linear-neighbours, low-pass, combined and full. A horizontal line marks one.", "width": "100%"}} tags=["hide-input", "paper-results"]
 fig = None
 if results:
     fig, axes = plot.figure(2, 3, size=(6.4, 5.6), sharey=True)
@@ -1324,16 +1324,19 @@ if results:
             axis.plot(noise, middle, style, color=color, label=label, lw=1.6)
             axis.fill_between(noise, low, high, color=color, alpha=0.2, lw=0)
         axis.axhline(1, color="black", lw=1)
-        axis.set(xscale="log", ylim=(None, 1.05))
+        axis.set_xscale("log")
+        axis.xaxis.set_minor_formatter("")
         axis.set_title(titles[name], fontsize=11)
+        axis.set_xlabel("noise, units of 0.6162", fontsize=10)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("error ratio", fontsize=10)
     for axis in axes.flat[len(results) :]:
         axis.axis("off")
-    fig.supxlabel("noise level, units of 0.6162", fontsize=11)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=10)
 fig
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "paper-results"]
 def claims_table():
     """Claims on every data set: numbers of noise levels at which a statement holds with its whole interval."""
     lines = [

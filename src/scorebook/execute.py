@@ -33,6 +33,8 @@ def execute(source: Path, parameters: dict, fingerprint: str):
     from papermill.parameterize import parameterize_notebook
 
     notebook = parameterize_notebook(load_notebook_node(jupytext.read(source)), parameters)
+    if parameters.get("profile") == "paper":
+        _empty_cells_with_results(notebook)
     started = []
     try:
         executed = execute_notebook(
@@ -48,6 +50,12 @@ def execute(source: Path, parameters: dict, fingerprint: str):
     except Exception as error:
         raise CellError(f"{_place(source, notebook, *started[-1])} {_reason(error)}") if started else error from None
     return _clean(source, executed, fingerprint)
+
+
+def _empty_cells_with_results(notebook):
+    """A job does not depend on other jobs: what shows their results stays out of it. The numbering stays."""
+    for cell in filter(results.shows_results, notebook.cells):
+        cell.source = ""
 
 
 def _place(source, notebook, index, cell):

@@ -12,6 +12,11 @@ from scorebook.files import read_json, replace
 FLOOR = 1e-13  # numbers below it are rounding residues of float64 and are compared absolutely
 
 
+def shows_results(cell: dict) -> bool:
+    """Whether a cell shows committed results of the paper profile; its tag `paper-results` says so."""
+    return "paper-results" in cell.get("metadata", {}).get("tags", [])
+
+
 def numbers(notebook: dict) -> dict:
     """The recorded numbers ``{name: {"value", "rtol"}}``; raises ValueError for a name that is recorded twice."""
     return _records(notebook, "number")

@@ -236,6 +236,17 @@ def test_what_a_paper_job_depends_on(book, name, reruns):
     assert (jobs.paper_job(book.root, chapters(book.root)[0], "mnist").hash != before) == reruns
 
 
+def test_a_paper_job_leaves_out_what_shows_results(book):
+    """Such a cell may change without a new run, since no job runs it."""
+    shown = '\n# %% tags=["hide-input", "paper-results"]\nraise RuntimeError\n'
+    source = book.chapter("01_a", CELLS + shown, paper="[good]")
+    assert jobs.run(book.root) == 0
+    source.write_text(source.read_text().replace("RuntimeError", "ValueError"))
+    assert jobs.is_current(jobs.paper_job(book.root, chapters(book.root)[0], "good"))
+    source.write_text(source.read_text().replace(', "paper-results"', ""))
+    assert not jobs.is_current(jobs.paper_job(book.root, chapters(book.root)[0], "good"))
+
+
 def test_unknown_paper_data_is_named(book):
     book.chapter("01_a", "", paper="[mnist]")
     with pytest.raises(ValueError, match=r"paper data \['cifar'\]"):
