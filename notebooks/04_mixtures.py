@@ -1066,7 +1066,7 @@ Markdown("\n".join([*lines, "| error, EM / k-means | " + " | ".join(f"{g:.3f}" f
 #
 # **The column of the ideal machine.** Insert the reported residuals of one Gaussian and of the ideal machine into {eq}`eq-mixtures-columns`. If the proposition applies, the result is the denoising error of one Gaussian, $e_G$. The authors do not report it, and we know it: from the eigenvalues where the paper run of this chapter is at hand, otherwise from the noised training images of the last chapter's run. We use noise levels at which the error of the ideal machine on training images is below 5 % of the implied $e_N$.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "paper-results"]
 # score residuals against networks from the result tables published with the paper: sigma -> K -> residual
 reported = {
     "cifar10": {
@@ -1087,8 +1087,7 @@ reported = {
     },
 }
 TITLES = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10"}
-results = paper("04_mixtures") if profile == "quick" else {}  # a job does not depend on other jobs
-earlier = paper("03_gaussian") if profile == "quick" else {}
+results, earlier = paper("04_mixtures"), paper("03_gaussian")
 
 
 def measured_error(name, key, split):
@@ -1140,7 +1139,7 @@ Markdown("\n".join(lines))
 #
 # **The rank.** The same network, and one Gaussian with $r$ directions, the others dropped. By {prf:ref}`prop-mixtures-rank`, and with the assumption of {prf:ref}`prop-mixtures-columns`, the residual exceeds that of the full rank by $\sum_{j>r}\lambda_j^2/(\lambda_j+\sigma^2)$, divided by $n\sigma^2(1-e_N)$. Eigenvalues are all it takes. (We stored the first 512 and the sum of all. In place of the others we use their mean, which can only lower the prediction, since $\lambda^2/(\lambda+\sigma^2)$ is convex in $\lambda$.)
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "paper-results"]
 reported_rank = {
     0.05: {32: 26, 128: 10.7, 256: 5.4},
     0.2: {32: 1.3, 128: 0.50, 256: 0.26},
@@ -1180,7 +1179,7 @@ Markdown("\n".join(lines))
 # **The ladder.** The next table lists the reported residuals of one Gaussian, of 10 and of 100 components, and of the ideal machine. Beside them stand the values inferred for *held-out* probes, from our errors and their $e_N$: $(e_f-e_N)/(1-e_N)$, under the same two assumptions. To reduce the sampling error we use the ratio of the held-out errors of $f$ and of one Gaussian, measured on the same probes, times $e_G$. Where the two numbers of a pair agree, the reported residual holds for new images too. Where the inferred one is larger, the difference is memory of the probes.
 
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "paper-results"]
 def ladder_table():
     chosen = {"1": 1, "10": 10, "100": 100, "ideal": "ideal"}
     lines = ["| data | σ | " + " | ".join(f"{k}, paper | held out" for k in chosen) + " |", "|---" * 10 + "|"]
@@ -1208,7 +1207,7 @@ Markdown(ladder_table())
 # %% [markdown]
 # In the reported columns the best number of components on CIFAR-10 is finite, between 20 and 100 up to $\sigma=5$. The gain over one Gaussian is small, 5 to 11 % up to $\sigma=2$, and 44 % at $\sigma=5$. On MNIST every refinement helps at small noise, and the ideal machine beats one Gaussian at all levels up to 30; 500 components are best between 0.75 and 5. So "the Gaussian is closer than the training set" holds in the table of CIFAR-10, and not for all data. How much of this is memory? For the ideal machine our paper runs of the last chapter answer, by {prf:ref}`thm-mixtures-yardstick`, without any network.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "paper-results"]
 lines = ["| data | " + " | ".join(f"σ = {s:g}" for s in sigmas[:8]) + " |", "|---" * 9 + "|"]
 for name in [name for name in TITLES if name in earlier]:
     r = earlier[name]
@@ -1225,7 +1224,7 @@ Markdown("\n".join(lines))
 #
 # **Mixtures as denoisers.** The training losses reported for mixtures used without a network fall with $K$ throughout, like our training losses above. How the data behind these numbers were scaled is not known to us, so only the trend can be compared.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "paper-results"]
 reported_loss = {
     "cifar10": {1: 154.0, 5: 150.1, 10: 147.0, 20: 140.4, 50: 125.1, 100: 108.4, 200: 85.5, 500: 62.8},
     "mnist": {1: 113.6, 10: 91.8, 50: 75.1, 100: 67.7, 500: 42.1, 1000: 32.2, 2000: 26.5},
@@ -1250,7 +1249,7 @@ record("ladder", ", ".join(ladder))
 #
 # The same notebook is run on the complete training sets of MNIST (at 32 pixels), Fashion-MNIST and CIFAR-10, with a shorter ladder. Held-out images come from the test sets; of that of CIFAR-10, only a part was at hand. {ref}`reproducing` says how. The figure shows the held-out error of each rung relative to one Gaussian, for the data sets whose results are there.
 
-# %% mystnb={"figure": {"name": "fig-mixtures-paper", "caption": "Paper profile: held-out denoising error relative to one Gaussian. One panel per data set; a curve that exceeds twenty leaves the frame."}, "image": {"alt": "One panel per data set with curves of relative error against the noise level, one curve for each number of components and one for the ideal machine; a horizontal line marks one Gaussian.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-mixtures-paper", "caption": "Paper profile: held-out denoising error relative to one Gaussian. One panel per data set; a curve that exceeds twenty leaves the frame."}, "image": {"alt": "One panel per data set with curves of relative error against the noise level, one curve for each number of components and one for the ideal machine; a horizontal line marks one Gaussian.", "width": "100%"}} tags=["hide-input", "paper-results"]
 fig = None
 if results:
     fig, axes = plot.figure(1, len(results), size=(6.4, 3.6), sharey=True, squeeze=False)

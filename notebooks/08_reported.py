@@ -445,7 +445,7 @@ for job in [] if live else data:
         repeat(few, edm(sigma), train, test, {})
 
 # %% [markdown]
-# Each cell of the table shows the *reported* height, then our error *in-sample*, then *held-out*.
+# Each cell of the table shows the *reported* height, then our error *in-sample*, then *held-out*. The paper's figure 8, with Hermite polynomials, has the bars of figures 5a and 6a, so those rows serve for it too.
 
 # %% tags=["hide-input"]
 SIGMAS = (1, 2, 3, 4)

@@ -32,15 +32,6 @@ CLEAN = Noise(1.0, 0.0)
 SCHEDULES = [cosine, cosine_legacy, vp, flow]
 
 
-@pytest.fixture
-def machine():
-    """A Gaussian whose deviations span two decades, as those of images do."""
-    generator = torch.Generator().manual_seed(3)
-    mix = torch.linalg.qr(torch.randn(5, 5, generator=generator, dtype=torch.float64)).Q
-    spread = torch.tensor([2.0, 1.0, 0.4, 0.1, 0.02], dtype=torch.float64)
-    return Gaussian.fit(torch.randn(50, 5, generator=generator, dtype=torch.float64) * spread @ mix + 0.3)
-
-
 @dataclass(frozen=True)
 class Spy(Machine):
     """Records the levels at which another machine is evaluated."""

@@ -36,15 +36,6 @@ SCHEDULES = [vp, cosine, edm, flow]
 CLEAN = Noise(1.0, 0.0)
 
 
-@pytest.fixture
-def machine():
-    """A Gaussian whose deviations span two decades, as those of images do."""
-    generator = torch.Generator().manual_seed(3)
-    mix = torch.linalg.qr(torch.randn(5, 5, generator=generator, dtype=torch.float64)).Q
-    spread = torch.tensor([2.0, 1.0, 0.4, 0.1, 0.02], dtype=torch.float64)
-    return Gaussian.fit(torch.randn(50, 5, generator=generator, dtype=torch.float64) * spread @ mix + 0.3)
-
-
 @dataclass(frozen=True)
 class Clock(Machine):
     """x0 is a given function of lam = log(alpha / sigma) alone, so that the flow is one integral."""

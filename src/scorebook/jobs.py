@@ -12,7 +12,6 @@ from scorebook import results
 from scorebook.chapters import chapters, select
 from scorebook.files import fingerprint, read_json, replace
 from scorebook.imports import library_files
-from scorebook.results import shows_results
 from scorebook.runner import Job, launch
 
 
@@ -24,7 +23,9 @@ def paper_job(root: Path, chapter, dataset: str, seed: int = 0) -> Job:
     cell with the tag `paper-results`, which no job runs) leaves hours of computing valid.
     """
     parameters = {"profile": "paper", "seed": seed, "data": [dataset]}
-    code = [cell.source for cell in chapter.read().cells if cell.cell_type == "code" and not shows_results(cell)]
+    code = [
+        cell.source for cell in chapter.read().cells if cell.cell_type == "code" and not results.shows_results(cell)
+    ]
     files = [*library_files(root, "\n".join(code)), root / "requirements.lock"]
     target = root / "results" / "paper" / chapter.stem / f"{dataset}.json"
     digest = fingerprint(root, files, {**parameters, "chapter": chapter.stem, "code": code})
