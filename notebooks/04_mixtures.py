@@ -53,8 +53,8 @@ SETTINGS = {
         "seeds": 32,
         "steps": 60,
     },
-    "paper": {"ladder": (1, 5, 10, 50, 100), "probes": 128, "loss": 512, "seeds": 32, "steps": 60},
-    "cifar10": {"ladder": (1, 10, 100), "probes": 64, "loss": 64, "seeds": 8, "steps": 24},
+    "paper": {"ladder": (1, 2, 5, 10, 20, 50, 100), "probes": 256, "loss": 512, "seeds": 32, "steps": 60},
+    "cifar10": {"ladder": (1, 10, 50, 100), "probes": 128, "loss": 128, "seeds": 8, "steps": 24},
 }
 size = SETTINGS["cifar10" if data == ["cifar10"] else profile]
 sigmas = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 80.0]

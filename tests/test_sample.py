@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 import torch
@@ -150,6 +151,53 @@ def test_ddpm_samples_the_law(schedule, randn, rng):
             assert (centred.mean(0).abs() < 5 * (cov.diagonal() / draws).sqrt()).all()
             spread = ((cov.diagonal()[:, None] * cov.diagonal() + cov**2) / draws).sqrt()
             assert ((centred.T @ centred / draws - cov).abs() < 5 * spread + 0.01 * cov.diagonal().max()).all()
+
+
+def law(step, walk, lam, missing=0.0):
+    """Variances at the end, some missing at the start: a step is x -> a x + b z on a Gaussian of variances lam."""
+    D = len(lam)
+    machine = Gaussian(torch.zeros_like(lam), lam, torch.eye(D, dtype=lam.dtype), lam.new_zeros(()), torch.Size([D]))
+    z = torch.randn(2, D, generator=torch.Generator().manual_seed(4), dtype=lam.dtype)
+    v = walk[0].alpha ** 2 * lam + walk[0].sigma ** 2 - missing
+    for now, nxt in pairwise(walk):
+        x = torch.stack([torch.zeros_like(lam), torch.ones_like(lam)])
+        y = step(machine, x, machine.denoise(x, now), now, nxt, (), torch.Generator().manual_seed(4))
+        b = y[0] / z[0]
+        v = (y[1] - b * z[1]) ** 2 * v + b**2
+    return v
+
+
+@pytest.mark.parametrize("schedule", [*SCHEDULES, edm])
+@pytest.mark.parametrize("step", [ddim, ddpm])
+def test_the_law_of_first_order_rules(machine, schedule, step):
+    """They lose variance, never add any, and half as much of it with twice the steps."""
+    lam, errors = machine.lam, []
+    for n in (128, 256):
+        walk = smooth(schedule, n)
+        missing = walk[-1].alpha ** 2 * lam + walk[-1].sigma ** 2 - law(step, walk, lam)
+        assert (missing > 0).all()
+        errors.append(missing.square().mean().sqrt().item())
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("end", [0.7, 0.1, 0.0])
+def test_what_a_step_loses_and_forgives(end):
+    """The deficit of variance, q' - v', after a step from sigma = 0.8 where delta is missing already."""
+    lam, sigma, delta = torch.tensor([2.0, 0.5, 0.01], dtype=torch.float64), 0.8, 0.1
+    q, q_next, loss = lam + sigma**2, lam + end**2, lam * (sigma - end) ** 2 / (lam + sigma**2)
+    rules = {ddim: (1, (lam + sigma * end) ** 2 / q**2), ddpm: ((1 + end / sigma) ** 2, (q_next / q) ** 2)}
+    for step, (lost, kept) in rules.items():
+        found = law(step, [Noise(1.0, sigma), Noise(1.0, end)], lam, missing=delta)
+        assert_close(q_next - found, lost * loss + kept * delta)
+
+
+def test_ddpm_loses_twice_the_share_of_ddim():
+    """With levels equally spaced by h in log sigma it tends to h, and to h / 2, for every variance."""
+    h, lam = 0.01, torch.tensor([4.0, 1.0, 0.1], dtype=torch.float64)
+    walk = [edm(1e4 * math.exp(-h * k)) for k in range(1900)]
+    shares = [(1 - law(step, walk, lam) / (lam + walk[-1].sigma ** 2)) / h for step in (ddim, ddpm)]
+    assert_close(shares[0], torch.full_like(lam, 0.5), rtol=0.01, atol=0)
+    assert_close(shares[1], torch.full_like(lam, 1.0), rtol=0.01, atol=0)
 
 
 def test_ddpm_needs_a_generator(machine, randn):
