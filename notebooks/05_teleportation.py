@@ -71,8 +71,8 @@ from scoremachines.solvers import dpmpp_2m, dpmpp_3m, evaluations, unipc_bh1, un
 from scoremachines.teleport import baselines, draw, gaussian_kl, gaussian_w2, noisy_law, teleport, teleported_law
 
 size = {
-    "quick": {"seeds": 128, "fine": 40, "flights": 96, "draws": 512, "rank": None, "large": 100, "budgets": (5, 6, 8, 12, 20)},
-    "paper": {"seeds": 128, "fine": 32, "flights": 24, "draws": 512, "rank": 128, "large": 1000, "budgets": (5, 8, 12, 20)},
+    "quick": {"seeds": 128, "fine": 40, "flights": 96, "draws": 512, "large": 100, "budgets": (5, 6, 8, 12, 20)},
+    "paper": {"seeds": 128, "fine": 32, "flights": 24, "draws": 512, "large": 1000, "budgets": (5, 8, 12, 20)},
 }[profile]  # fmt: skip
 if profile == "quick":
     torch.set_num_threads(1)  # the images are small: threads would only wait for each other
@@ -680,9 +680,9 @@ def held_out_error(machine, name):
 
 
 def candidates(name):
-    counts = (5, 10, 20) if profile == "quick" else (10, 20) if pixels[name] < size["large"] else (5,)
-    real, rank = precision_of[name], size["rank"]
-    return {k: Mixture.fit(train[name].x0.to(real), k=k, rank=rank, rng=rng).to(real) for k in counts}
+    counts = (5, 10, 20) if profile == "quick" else (10, 20) if pixels[name] < size["large"] else (2, 5)
+    real = precision_of[name]
+    return {k: Mixture.fit(train[name].x0.to(real), k=k, rng=rng).to(real) for k in counts}
 
 
 targets, components = {}, {}
