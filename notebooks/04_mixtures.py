@@ -7,7 +7,7 @@
 #       - derive the denoiser, the score and the posterior covariance of a mixture of Gaussians
 #       - fit a mixture by clusters, by labels and by EM, and prove that EM never lowers the likelihood
 #       - rank machines by their distance from the true denoiser, without knowing it and without a network
-#       - say at which noise level one Gaussian, a few or all training images explain new images best
+#       - say at which noise level one Gaussian, a mixture or the whole training set explains new images best
 #       - tell what a probe with training images measures from what a probe with new images measures
 #     minutes: 75
 #     needs: [ideal-machine, gaussian-machine]
@@ -18,7 +18,7 @@
 # (mixtures)=
 # # Mixtures, the coarse-grained score
 #
-# The {term}`Gaussian machine` keeps two moments of the training set. The {term}`ideal machine` keeps every image. Between them lies a ladder: cut the training set into $K$ clusters, and keep two moments of each. With $K=1$ it is the Gaussian machine. With as many clusters as images it is the ideal one. {cite:t}`wang2024gaussian` find that trained networks, at small noise, are closer to a rung in the middle than to either end, and connect this with the ability to make new images.
+# The {term}`Gaussian machine` keeps two moments of the training set. The {term}`ideal machine` keeps every image. Between them lies a ladder: cut the training set into $K$ clusters, and keep two moments of each. With $K=1$ it is the Gaussian machine. With as many clusters as images it is the ideal one. {cite:t}`wang2024gaussian` find that trained networks, at small noise, are often closer to a rung in the middle than to either end, and connect this with the ability to make new images.
 #
 # :::{admonition} In this chapter
 # You will derive the machine of a {term}`mixture`, fit it in three ways, and measure its error rung by rung. You will see that the best rung depends on the noise level, and that it depends even more on *which images one asks*: those that the machine was fitted on, or new ones.
@@ -743,7 +743,7 @@ legend_below(fig, axes[0, 0])
 fig
 
 # %% [markdown]
-# At small noise {glue:text}`digits_best_low` is best for new digits and {glue:text}`photos_best_low` for new photos, with {glue:text}`digits_gain_low:.0f` % and {glue:text}`photos_gain_low:.0f` % less error than one Gaussian. At $\sigma=1$ it is {glue:text}`digits_best_one` and {glue:text}`photos_best_one`, with {glue:text}`digits_gain_one:.0f` % and {glue:text}`photos_gain_one:.0f` %. From $\sigma=$ {glue:text}`digits_ideal_wins_from` for digits, and {glue:text}`photos_ideal_wins_from` for photos, until all rungs merge, even the ideal machine denoises new images better than one Gaussian. At such noise many stored images resemble the probe, and their average is not memory but an estimate. At $\sigma=2$ it is tied with the best mixture.
+# At small noise {glue:text}`digits_best_low` is best for new digits and {glue:text}`photos_best_low` for new photos, with {glue:text}`digits_gain_low:.0f` % and {glue:text}`photos_gain_low:.0f` % less error than one Gaussian. At $\sigma=1$ it is {glue:text}`digits_best_one` and {glue:text}`photos_best_one`, with {glue:text}`digits_gain_one:.0f` % and {glue:text}`photos_gain_one:.0f` %. From $\sigma=$ {glue:text}`digits_ideal_wins_from` for digits, and {glue:text}`photos_ideal_wins_from` for photos, until all rungs merge, even the ideal machine denoises new images better than one Gaussian. At such noise many stored images resemble the probe, and their average is not memory but an estimate. At $\sigma=2$ it is tied with the best mixture on digits, and close to it on photos.
 #
 # So the question "one Gaussian, a mixture, or the training set itself?" has no answer without a noise level. We read the pattern as follows. At small noise a machine needs the *local* covariance, down to its small eigenvalues, and a cluster of few images does not determine it. At medium noise it needs to know *which kind* of image it sees, and there more kinds are better.
 #
@@ -882,7 +882,7 @@ for key in ladder:
     labels.append(key)
     alts.append(
         f"Four rows of six images for {key}: clean, noisy, denoised, and samples; "
-        f"the samples lie {near[key]:.2f} from the nearest training image on average."
+        f"the samples lie {near[key]:.2f} from the nearest training image on average (Euclidean distance over all pixels)."
     )
 frame_slider(frames, labels, alts, label="Machine")
 
@@ -1023,7 +1023,7 @@ for name, (rows, _) in studied.items():
     record(f"{name}_classes_one", 100 * (rows[1] / rows[0] - 1)[sigmas.index(1.0)].item(), rtol=0.5)
     record(f"{name}_classes_low", 100 * (rows[1] / rows[0] - 1)[0].item(), rtol=0.5)
 
-# %% mystnb={"figure": {"name": "fig-mixtures-classes", "caption": "Left: held-out error of a mixture of classes, and of the same mixture told the class, relative to equally many k-means clusters. Right: share of held-out images whose class is the most probable component. Knowing the class helps at medium or high noise, most at high noise, where it is all that is known about the image. At small noise it does not help, and even hurts: there the best component for a patch of pixels need not be that of its class. The classes of photos, single photographs, are hard to tell at any noise. Dotted: always guessing the most frequent class."}, "image": {"alt": "Two panels against the noise level. Left, curves of relative error: without the class close to one throughout; with the class above one at small noise, crossing one at medium noise and levelling off well below one at high noise. Right, the share of labels found falls for digits from above nine tenths at small noise to a tenth at high noise, along a sigmoid; for photos it starts at four tenths and sinks slowly.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-mixtures-classes", "caption": "Left: held-out error of a mixture of classes, and of the same mixture told the class, relative to equally many k-means clusters. Right: share of held-out images whose class is the most probable component. Knowing the class helps at medium or high noise, most at high noise, where it is all that is known about the image. At small noise it does not help, and even hurts: there the best component for a patch of pixels need not be that of its class. The classes of photos, single photographs, are hard to tell at any noise. Dotted: always guessing the most frequent class."}, "image": {"alt": "Two panels against the noise level. Left, curves of relative error: without the class close to one throughout; with the class above one at small noise, crossing one at medium noise and levelling off well below one at high noise. Right, the share of labels found falls for digits from above nine tenths at small noise to a tenth at high noise, along a sigmoid; for photos it stays between 0.34 and 0.42 up to noise five and then falls to about two tenths.", "width": "100%"}} tags=["hide-input"]
 fig = None
 if studied:
     fig, axes = plot.figure(1, 2, size=(6.4, 3.6))
@@ -1137,7 +1137,7 @@ Markdown("\n".join(lines))
 #
 # The last column needs one more assumption, which we cannot test without the network: that its error $e_N$ is the same on held-out probes. There the ideal machine has a known error $e_I$, and its residual against the same network is then $(e_I-e_N)/(1-e_N)$. For $\sigma\le0.2$ that is more than ten times the reported number, on both data sets, far more than a somewhat larger $e_N$ could change. A statement such as "the network is closer to the delta mixture than to the Gaussian", made at training probes with little noise, is a statement about the probes. At $\sigma=2$ the two numbers are close on CIFAR-10.
 #
-# **The rank.** The same network, and one Gaussian with $r$ directions, the others dropped. By {prf:ref}`prop-mixtures-rank`, and with the assumption of {prf:ref}`prop-mixtures-columns`, the residual exceeds that of the full rank by $\sum_{j>r}\lambda_j^2/(\lambda_j+\sigma^2)$, divided by $n\sigma^2(1-e_N)$. Eigenvalues are all it takes. (We stored the first 512 and the sum of all. In place of the others we use their mean, which can only lower the prediction, since $\lambda^2/(\lambda+\sigma^2)$ is convex in $\lambda$.)
+# **The rank.** On CIFAR-10 the tables also have one Gaussian with $r$ directions, the others dropped. By {prf:ref}`prop-mixtures-rank`, and with the assumption of {prf:ref}`prop-mixtures-columns`, the residual exceeds that of the full rank by $\sum_{j>r}\lambda_j^2/(\lambda_j+\sigma^2)$, divided by $n\sigma^2(1-e_N)$. The residual at full rank and $e_N$ come from the reported table, and the excess takes eigenvalues only. (We stored the first 512 and the sum of all. In place of the others we use their mean, which can only lower the prediction, since $\lambda^2/(\lambda+\sigma^2)$ is convex in $\lambda$.)
 
 # %% tags=["hide-input", "paper-results"]
 reported_rank = {
@@ -1171,12 +1171,15 @@ if "cifar10" in earlier:
         cells = [f"{value:.3g} | {guess:.3g}" for s, _, value, guess in rows if s == sigma]
         lines.append(f"| {sigma:g} | " + " | ".join(cells) + " |")
     record("rank_worst", 100 * max(abs(guess / value - 1) for _, _, value, guess in rows), rtol=0.02)
+    excesses = [[r - reported["cifar10"][s][1] for r in (value, guess)] for s, _, value, guess in rows]
+    resolved = [guess / value for (value, guess), row in zip(excesses, rows, strict=True) if value > 0.01 * row[2]]
+    record("rank_excess_worst", 100 * max(abs(ratio - 1) for ratio in resolved), rtol=0.02)
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# The prediction is within {glue:text}`rank_worst:.0f` % of every reported value, over nearly four orders of magnitude.
+# The prediction is within {glue:text}`rank_worst:.1f` % of every reported value, over nearly four orders of magnitude. The excess over the full rank alone, which is what we predict, agrees within {glue:text}`rank_excess_worst:.0f` %, wherever it is more than 1 % of the reported value.
 #
-# **The ladder.** The next table lists the reported residuals of one Gaussian, of 10 and of 100 components, and of the ideal machine. Beside them stand the values inferred for *held-out* probes, from our errors and their $e_N$: $(e_f-e_N)/(1-e_N)$, under the same two assumptions. To reduce the sampling error we use the ratio of the held-out errors of $f$ and of one Gaussian, measured on the same probes, times $e_G$. Where the two numbers of a pair agree, the reported residual holds for new images too. Where the inferred one is larger, the difference is memory of the probes.
+# **The ladder.** The next table lists the reported residuals of one Gaussian, of 10 and of 100 components, and of the ideal machine. Beside them stand the values inferred for *held-out* probes, from our errors and their $e_N$: $(e_f-e_N)/(1-e_N)$, under the same two assumptions. To reduce the sampling error we use the ratio of the held-out errors of $f$ and of one Gaussian, measured on the same probes, times $e_G$. For one Gaussian that ratio is one, so its pair only repeats the test of $e_G$ above and says nothing about new images. (Our held-out errors of one Gaussian lie within 5 % of $e_G$ up to $\sigma=2$.) For the ideal machine the value differs a little from that of the first table, which uses the held-out error as it is. Where the two numbers of a pair agree, the reported residual holds for new images too. Where the inferred one is larger, the difference is memory of the probes.
 
 
 # %% tags=["hide-input", "paper-results"]
@@ -1205,7 +1208,7 @@ def ladder_table():
 Markdown(ladder_table())
 
 # %% [markdown]
-# On MNIST the reported residuals of one Gaussian and of ten components hold for new images. Those of a hundred hold from $\sigma=0.5$ on; at $\sigma=0.05$ a part of the gain is memory. On CIFAR-10 one Gaussian's residual holds, but the small gain of ten components at small noise does not: for new images it turns into a loss. The residual of a hundred components, as large as that of one Gaussian in the reported column, is several times larger for new images at $\sigma=0.05$. A cluster of 500 images spans at most 499 of 3 072 directions. At full rank it has no remainder. So it gives no variance to the other directions, where a new image has some. The probes of the paper are members of the clusters, and lie in their spans.
+# On MNIST the reported residuals of ten components hold for new images within 6 %. Of the gain of a hundred components over one Gaussian about two thirds is memory at $\sigma=0.05$, a quarter at 0.2, and little from 0.5 on. On CIFAR-10 the small gain of ten components does not survive at $\sigma\le0.2$: for our 128 new images it turns into a loss. The residual of a hundred components, in the reported column about that of one Gaussian, is more than six times larger for new images at $\sigma=0.05$ and twice as large at 0.2. (At $\sigma\ge1$ our values on CIFAR-10 lie up to a fifth below the reported ones, since a small difference in $e_G$ is magnified when $e_N$ is subtracted.) A cluster, with 500 images on average, spans about 499 of 3 072 directions. At full rank it has no remainder. So it gives no variance to the other directions, where a new image has some. The probes of the paper are members of the clusters, and lie in their spans.
 #
 # In the reported columns the best number of components on CIFAR-10 is finite, between 20 and 100 up to $\sigma=5$. The gain over one Gaussian is small, 5 to 11 % up to $\sigma=2$, and 44 % at $\sigma=5$. On MNIST every refinement helps at small noise, and the ideal machine beats one Gaussian at all levels up to 30; 500 components are best between 0.75 and 5. So "the Gaussian is closer than the training set" holds in the table of CIFAR-10, and not for all data. How much of the ideal machine's advantage is memory? Our paper runs of the last chapter answer, by {prf:ref}`thm-mixtures-yardstick`, without any network.
 
@@ -1222,9 +1225,9 @@ for name in [name for name in TITLES if name in earlier]:
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# The table shows the held-out error of the ideal machine over that of one Gaussian, on the complete training sets (MNIST at 28 pixels). It first falls below one at $\sigma=$ {glue:text}`mnist_ideal_paper_from` on MNIST, at {glue:text}`fashion_ideal_paper_from` on Fashion-MNIST, and at {glue:text}`cifar10_ideal_paper_from` on CIFAR-10. So MNIST *is* a counter-example to the rule that one Gaussian beats the training set, and so is Fashion-MNIST, but at medium noise. At small noise one Gaussian is closer to the true denoiser, and the reported order is that of the probes. The three data sets differ in how soon many stored images resemble a new one.
+# The table shows the held-out error of the ideal machine over that of one Gaussian, on the complete training sets (MNIST at 28 pixels). Of the levels measured, of which the table has eight, the first at which it is below one is $\sigma=$ {glue:text}`mnist_ideal_paper_from` on MNIST, {glue:text}`fashion_ideal_paper_from` on Fashion-MNIST, and {glue:text}`cifar10_ideal_paper_from` on CIFAR-10 (barely). So MNIST *is* a counter-example to the rule that one Gaussian beats the training set, and so is Fashion-MNIST, but at medium noise. At small noise one Gaussian is closer to the true denoiser, and the reported order is that of the probes. The three data sets differ in how soon many stored images resemble a new one.
 #
-# **Mixtures as denoisers.** The training losses reported for mixtures used without a network fall with $K$ throughout, like our training losses above. How the data behind these numbers were scaled is not known to us, so only the trend can be compared.
+# **Mixtures as denoisers.** The training losses reported for mixtures used without a network fall with $K$ throughout, like ours. On CIFAR-10 ours are 3 to 5 % below them. On MNIST theirs are about 1.9 times ours at every $K$ that both have; how their data were scaled is not known to us. On held-out images our loss stops falling at 50 components on MNIST, rises again after 50 on Fashion-MNIST, and rises from the first step on CIFAR-10.
 
 # %% tags=["hide-input", "paper-results"]
 reported_loss = {

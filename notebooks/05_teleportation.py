@@ -476,7 +476,7 @@ Markdown(f"**{first}**\n\n{schedule_table(first)}")
 #
 # ### A rule that draws noise
 #
-# The ancestral step {eq}`eq-noise-ddpm`, `ddpm`, ends at another image each time. It has no error in the sense of {eq}`eq-teleport-gain`. But its results have a law, and on a Gaussian machine the law is again known coordinate by coordinate. How does it compare with that of DDIM?
+# The ancestral step {eq}`eq-noise-ddpm`, `ddpm`, ends at another image each time. So {eq}`eq-teleport-gain` does not define an error for it. But its results have a law, and on a Gaussian machine the law is again known coordinate by coordinate. How does it compare with that of DDIM?
 #
 # :::{prf:proposition} Twice the loss
 # :label: prop-ddpm-loss
@@ -485,14 +485,14 @@ Markdown(f"**{first}**\n\n{schedule_table(first)}")
 #
 # $$
 # \begin{split}
-# \text{DDIM: }\delta'&=\ell+\frac{(\lambda+\sigma\sigma')^2}{q^2}\,\delta\\
-# \text{DDPM: }\delta'&=\Bigl(1+\frac{\sigma'}\sigma\Bigr)^{2}\ell\\
+# \text{DDIM: }\delta'&=\eta+\frac{(\lambda+\sigma\sigma')^2}{q^2}\,\delta\\
+# \text{DDPM: }\delta'&=\Bigl(1+\frac{\sigma'}\sigma\Bigr)^{2}\eta\\
 # &\qquad+\frac{q'^2}{q^2}\,\delta\\
-# \text{where }\ell&=\frac{\lambda(\sigma-\sigma')^2}q .
+# \text{where }\eta&=\frac{\lambda(\sigma-\sigma')^2}q .
 # \end{split}
 # $$ (eq-teleport-deficit)
 #
-# Over a walk without an error at its start, with levels equally spaced by $h$ in $\log\sigma$ from $\sigma_T$ to $\sigma_0$, the missing share of the variance at $\sigma_0$ is to leading order in $h$
+# Over a walk without an error at its start, with levels equally spaced by $h$ in $\log\sigma$ from $\sigma_T$ to $\sigma_0$, and with $q_T=\lambda+\sigma_T^2$ and $q_0=\lambda+\sigma_0^2$, the missing share of the variance at $\sigma_0$ is to leading order in $h$
 #
 # $$
 # \begin{split}
@@ -505,7 +505,7 @@ Markdown(f"**{first}**\n\n{schedule_table(first)}")
 # :::
 #
 # :::{prf:proof}
-# DDIM multiplies the coordinate by $(\lambda+\sigma\sigma')/q$, and $qq'-(\lambda+\sigma\sigma')^2=\lambda(\sigma-\sigma')^2$. DDPM has $\rho=\sigma'/\sigma$. It multiplies the coordinate by $\lambda/q+\sigma'\rho\,\sigma/q=q'/q$ and adds the variance $\sigma'^2(1-\rho^2)$. From $q$ it therefore gets to
+# DDIM multiplies the coordinate by $(\lambda+\sigma\sigma')/q$, so the variance $q-\delta$ becomes $(\lambda+\sigma\sigma')^2(q-\delta)/q^2$. Use $qq'-(\lambda+\sigma\sigma')^2=\lambda(\sigma-\sigma')^2$. In {eq}`eq-noise-ddpm` the correlation is $\sigma'/\sigma$, and the coordinate of $\hat\varepsilon$ is $\sigma/q$ times that of $x$. So DDPM multiplies the coordinate by $\lambda/q+\sigma'\frac{\sigma'}{\sigma}\frac{\sigma}{q}=q'/q$, hence $\delta$ by $q'^2/q^2$, and adds the variance $\sigma'^2(1-\sigma'^2/\sigma^2)$. From $q$ it gets to
 #
 # $$
 # \begin{split}
@@ -514,10 +514,10 @@ Markdown(f"**{first}**\n\n{schedule_table(first)}")
 # \end{split}
 # $$
 #
-# For small $h$, $\sigma-\sigma'=h\sigma+O(h^2)$. So a step loses $h^2\lambda\sigma^2/q$ or four times that. The factors of the later steps multiply to $q_0/q$ for DDIM and to $q_0^2/q^2$ for DDPM, up to $O(h)$. The sums tend to integrals over $d\sigma/\sigma$, in which $\int\sigma q^{-2}d\sigma=-\frac1{2q}$ and $\int\sigma q^{-3}d\sigma=-\frac1{4q^2}$.
+# For small $h$, $\sigma-\sigma'=h\sigma+O(h^2)$. So a step loses $h^2\lambda\sigma^2/q$ or four times that. The factors of the later steps multiply to $q_0/q$ for DDIM and to $q_0^2/q^2$ for DDPM, up to a factor $1+O(h)$. The sums tend to integrals over $d\sigma/\sigma$, in which $\int\sigma q^{-2}d\sigma=-\frac1{2q}$ and $\int\sigma q^{-3}d\sigma=-\frac1{4q^2}$.
 # :::
 #
-# Both rules lose variance and never add any. One random step loses up to four times as much as DDIM. But it *forgives*: of what was already missing it keeps the share $q'^2/q^2$, where DDIM keeps about $q'/q$. In the limit of small steps the four becomes a two. The same factor forgives a wrong start, or an error of the machine at higher noise {cite:p}`karras2022edm`.
+# Both rules lose variance and never add any. One random step loses up to four times as much as DDIM. But it *forgives*: of what was already missing it keeps the share $q'^2/q^2$, where DDIM keeps about $q'/q$. With small steps, equal in $\log\sigma$, the four becomes a two. On other grids the ratio is another one, because DDPM forgives more of what is lost at high noise. The same factor forgives a wrong start, or an error of the machine at higher noise {cite:p}`karras2022edm`.
 
 
 # %% tags=["hide-input"]
@@ -576,7 +576,7 @@ for (name, grid, label), found in in_law.items():
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# The table gives the error *in law*: the Wasserstein-2 distance per pixel between the law of the final images and that of the data, for walks that start in noisy data. On digits DDPM is {glue:text}`digits_law_ratio_least:.2f` to {glue:text}`digits_law_ratio_most:.2f` times as far off as DDIM. On photos (not shown) it is {glue:text}`photos_law_ratio_least:.2f` to {glue:text}`photos_law_ratio_most:.2f` times as far. It is no worse on the cosine schedule, and on the linear one with five and eight evaluations. There brightness emerges within the first step, and DDPM forgives part of what that step loses. (After an exact first step DDIM with five evaluations would keep {glue:text}`photos_law_rest_cosine:.0f` % and {glue:text}`photos_law_rest_linear:.0f` % of its squared error.)
+# The table gives the error *in law*: the Wasserstein-2 distance per pixel between the law of the final images and that of the data, for walks that start in noisy data. On digits DDPM is {glue:text}`digits_law_ratio_least:.2f` to {glue:text}`digits_law_ratio_most:.2f` times as far off as DDIM. On photos (not shown) it is {glue:text}`photos_law_ratio_least:.2f` to {glue:text}`photos_law_ratio_most:.2f` times as far. It is no worse on the cosine schedule, and on the linear one with five and eight evaluations. There brightness emerges within the first step. Out of $\alpha=0$ both rules make the same step in law, and DDPM forgives more of what it loses. (After an exact first step DDIM with five evaluations would keep {glue:text}`photos_law_rest_cosine:.0f` % and {glue:text}`photos_law_rest_linear:.0f` % of its squared error, and DDPM would again be the worse of the two.)
 #
 # For few evaluations of an exact machine, then, a random step is no bargain. Its merit is for machines with errors of their own, which this chapter does not study.
 
@@ -828,7 +828,7 @@ def features_of(name):
     checkpoint = book_root() / "results" / "classifiers" / f"{name}.safetensors"
     maps = {"PCA": principal_features(name), "wavelet": wavelet_features}
     if checkpoint.is_file():
-        maps["classifier"] = Classifier.load(checkpoint).features
+        maps["classifier"] = Classifier.load(checkpoint, **train[name].provenance).features
     return maps
 
 
@@ -860,7 +860,7 @@ record("grid_low", agreement.min().item(), rtol=0.05)
 record("grid_high", agreement.max().item(), rtol=0.05)
 record("floor_quality", distance(settled[first, "mixture"][80.0], first, key_feature[first]), rtol=0.1)
 
-# %% mystnb={"figure": {"name": "fig-teleport-mixture", "caption": "Target: the mixture of the digits. Error per pixel against the level of the jump and the number of evaluations; white dots: the best jump. The lowest row, a jump to 1, is about equally bad for every number of evaluations, except Heun's smallest: that is the error of teleportation. Above it DDIM and Heun still prefer deep jumps, less so with more evaluations. The logarithmic rules are best in the middle, UniPC with five or six evaluations at the bottom. They gain a factor of two at most."}, "image": {"alt": "Four heat maps with the level of the jump from 80 at the top to 1 at the bottom. The bottom row of all maps has nearly the same colour. Heun is bright at top left. White dots lie low for DDIM and Heun at few evaluations and move up with more; for DPM++ 2M and UniPC they lie in the middle rows, except at very few evaluations.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-teleport-mixture", "caption": "Target: the mixture of the digits. Error per pixel against the level of the jump and the number of evaluations; white dots: the best jump. The lowest row, a jump to 1, is about equally bad for every number of evaluations, except Heun's smallest: that is the error of teleportation. Above it DDIM and Heun still prefer deep jumps, less so with more evaluations. The logarithmic rules are best in the middle, UniPC with five or six evaluations at the bottom. They gain about a factor of two at most."}, "image": {"alt": "Four heat maps with the level of the jump from 80 at the top to 1 at the bottom. The bottom row of all maps has nearly the same colour. Heun is bright at top left. White dots lie low for DDIM and Heun at few evaluations and move up with more; for DPM++ 2M and UniPC they lie in the middle rows, except at very few evaluations.", "width": "100%"}} tags=["hide-input"]
 heat_maps(mixture_grid, budgets, skips, "error per pixel")
 
 # %% mystnb={"figure": {"name": "fig-teleport-quality", "caption": "The same runs: Fréchet distance from held-out digits in the features of a small classifier (not comparable with published FID). The colours end at twenty times the smallest value. Only Heun with few evaluations, DDIM, and UniPC with five or six stand out. Elsewhere the maps are nearly flat, and the white dots of the logarithmic rules mark small differences, not to be trusted with 128 images."}, "image": {"alt": "Four heat maps of a Fréchet distance. Heun has a large bright region at top left that ends on a diagonal; DDIM fades from top left; DPM++ 2M is uniformly dark; UniPC has a few brighter cells at five and six evaluations.", "width": "100%"}} tags=["hide-input"]
@@ -926,7 +926,7 @@ Markdown(f"**{first}**\n\n{quality_table(first)}")
 #
 # Teleportation changes two things at once. The evaluations are spent at lower noise, and the start knows the covariance of the data. Which of the two helps? Replace the start by simpler ones: $\N(0,\sigma_s^2I)$, which is the sampler's usual start at a lower level; $\N(\mu,\sigma_s^2I)$; the mean with the average variance; the mean with the variances of the pixels, of the Fourier or of the wavelet coefficients; a few principal components with the rest spread evenly; and the full covariance. All of them are Gaussian machines that know less.
 #
-# By {prf:ref}`thm-teleport-price` the price of a start is one number, its divergence from the noisy data of the target. Both densities are known in closed form. With draws $x$ from the start $q$, and $\varrho=p(x)/q(x)$, we average $\varrho-1-\log\varrho$. Its mean is the divergence, since $\E\varrho=1$. It is never negative, and has far less variance than $-\log\varrho$ when $q$ and $p$ are close. (Where they are far apart the roles are exchanged, and we use the estimate with the smaller standard error.)
+# By {prf:ref}`thm-teleport-price` the price of a start is one number, its divergence from the noisy data of the target. Both densities are known in closed form. With draws $x$ from the start $q$, and $\varrho=p(x)/q(x)$, we average $\varrho-1-\log\varrho$. Its mean is the divergence, since $\E\varrho=1$. It is never negative, and has far less variance than $-\log\varrho$ when $q$ and $p$ are close. (Where they are far apart $-\log\varrho$ itself varies less. We use the estimate with the smaller standard error.)
 
 
 # %%
@@ -967,7 +967,7 @@ for name in data:
         record(f"{name}_{key}_5", prices[name, key][skips.index(5.0)].item(), rtol=0.2)
     record(f"{name}_law_price_5", cumulant[name].third / (12 * 5.0**6), rtol=0.02)
 
-# %% mystnb={"figure": {"name": "fig-teleport-price", "caption": "Price of a start: its divergence from the noisy data of the mixture, against the level at which it is used. Thin black line: $\\Vert K_3\\Vert^2/(12\\sigma^6)$, the prediction for the full covariance, with $K_3$ of the data. (The mixture reproduces most of it, not all.) On digits knowing the mean makes the largest difference, then the covariance; simple diagonal ones gain a little. On photos the mean is worth next to nothing, and so are variances of pixels or wavelets. With 512 draws a price, curves that lie together should not be ranked. Fourier and eight principal components are as good as the full covariance once the price is noticeable."}, "image": {"alt": "Two double logarithmic panels of price in nats, rising to the right as sigma falls from 80 to 1. For digits the curve of a start without mean lies far above all; four curves close together follow, then rank 8, then the full covariance, along the black line. For photos one bundle of five curves lies high, and one of Fourier, rank 8 and full lies two orders of magnitude lower.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-teleport-price", "caption": "Price of a start: its divergence from the noisy data of the mixture, against the level at which it is used. Thin black line: $\\Vert K_3\\Vert^2/(12\\sigma^6)$, the prediction for the full covariance, with $K_3$ of the data. (The mixture reproduces most of it, not all.) On photos, whose fourth cumulant dominates below about 60, the full start costs up to five times more than this line. On digits knowing the mean makes the largest difference, then the covariance; simple diagonal ones gain a little. On photos the mean is worth next to nothing, and so are variances of pixels or wavelets. With 512 draws a price, curves that lie together should not be ranked. Fourier and eight principal components are as good as the full covariance once the price is noticeable."}, "image": {"alt": "Two double logarithmic panels of price in nats, rising to the right as sigma falls from 80 to 1. For digits the curve of a start without mean lies far above all; four curves close together follow, then rank 8, then the full covariance, along the black line. For photos one bundle of five curves lies high, and one of Fourier, rank 8 and full lies two orders of magnitude lower.", "width": "100%"}} tags=["hide-input"]
 fig, axes = plot.figure(1, len(data), size=(6.4, 4.4), squeeze=False, sharey=True)
 for axis, name in zip(axes[0], data, strict=True):
     looks = zip(plot.COLORS + plot.COLORS[:1], plot.STYLES * 2, "os^dvP*X", strict=False)
@@ -1218,7 +1218,7 @@ def auto_table():
 Markdown(auto_table())
 
 # %% [markdown]
-# For small tolerances the measured error is near the tolerance, up to the sampling error of a few dozen seeds, and for larger ones below it. On photos the first term alone would be far too bold: at a tolerance of $10^{-3}$ it allows a jump to {glue:text}`photos_third_3:.1f` in place of {glue:text}`photos_level_3:.1f`. With a tolerance of $10^{-3}$ the digits jump to $\sigma=$ {glue:text}`digits_level_3:.1f` and {glue:text}`digits_kept_3:.0f` % of the seeds keep their training image. For photos the share is lower at the same tolerance. This is consistent with many near-duplicates among them: to exchange one patch of sky for another changes the pixels little.
+# At a tolerance of $10^{-4}$ the measured error is near it, up to sampling error. At larger ones it lies below, and further so on photos. On photos the first term alone would be far too bold: at a tolerance of $10^{-3}$ it allows a jump to {glue:text}`photos_third_3:.1f` in place of {glue:text}`photos_level_3:.1f`. With a tolerance of $10^{-3}$ the digits jump to $\sigma=$ {glue:text}`digits_level_3:.1f` and {glue:text}`digits_kept_3:.0f` % of the seeds keep their training image. For photos the share is lower at the same tolerance. This is consistent with many near-duplicates among them: to exchange one patch of sky for another changes the pixels little.
 #
 # ### Against the best measured jump
 #

@@ -137,6 +137,14 @@ def test_constant_images_have_no_shape(level):
     assert found[:, 1:].abs().max() < 1e-6
 
 
+def test_half_precision_has_shapes_too(x):
+    """The fourth power of a pixel's rounding is zero in float16."""
+    half = wavelet_features(x.half())
+    assert half.dtype == torch.float16
+    assert_close(half.float(), wavelet_features(x.half().float()), rtol=0.01, atol=0.01)
+    assert wavelet_features(torch.zeros(2, 1, 8, 8).half()).eq(0).all()
+
+
 def test_features_stay_finite_and_follow_the_images(x):
     for scale in (0, 1e-30, 1e4):
         assert wavelet_features(scale * x.float()).isfinite().all()

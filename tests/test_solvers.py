@@ -127,9 +127,9 @@ def test_a_constant_takes_any_number_of_steps(step, randn):
             assert_close(x, target.expand(4, 3), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("step", "degree"), [(dpmpp_3m, 2), (unipc_bh1, 2), (unipc_bh2, 2)])
-def test_a_polynomial_within_reach_is_integrated_exactly(step, degree, randn):
-    machine = Clock(np.polynomial.Polynomial([0.3, -0.5, 0.2][: degree + 1]))
+@pytest.mark.parametrize("step", [dpmpp_3m, unipc_bh1, unipc_bh2])
+def test_a_parabola_is_integrated_exactly(step, randn):
+    machine = Clock(np.polynomial.Polynomial([0.3, -0.5, 0.2]))
     x = randn(2, 3)
     assert_close(continued(machine, step, WALK, x), machine.flow(x, WALK[0], WALK[-1]), rtol=1e-12, atol=1e-12)
 

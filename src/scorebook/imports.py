@@ -1,7 +1,9 @@
-"""Which modules of the library a chapter's code depends on, read from the import statements."""
+"""Which files a chapter's code depends on: modules of the library, by its import statements, and checkpoints."""
 
 import ast
 from pathlib import Path
+
+from scorebook.files import visible
 
 PACKAGE = "scoremachines"
 
@@ -24,6 +26,11 @@ def library_files(root: Path, code: str) -> list[Path]:
             found.add(module)
             todo |= _named(path.read_text(encoding="utf-8")) - found
     return sorted(folder / f"{module}.py" for module in found)
+
+
+def checkpoints(root: Path, code: str) -> list[Path]:
+    """The committed classifiers, sorted, if ``code`` reads any of them."""
+    return visible(root / "results" / "classifiers") if "classifiers" in code else []
 
 
 def _exports(path: Path) -> dict[str, str]:

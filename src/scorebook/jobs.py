@@ -11,7 +11,7 @@ from pathlib import Path
 from scorebook import results
 from scorebook.chapters import chapters, select
 from scorebook.files import fingerprint, read_json, replace
-from scorebook.imports import library_files
+from scorebook.imports import checkpoints, library_files
 from scorebook.runner import Job, launch
 
 
@@ -19,14 +19,16 @@ def paper_job(root: Path, chapter, dataset: str, seed: int = 0) -> Job:
     """The job that runs a chapter on one data set of the paper profile.
 
     Its hash covers what can change a result: the chapter's code, the library modules that it imports, directly or not,
-    the lock and the parameters. A correction of the prose, a new machine, or another way to draw committed results (a
-    cell with the tag `paper-results`, which no job runs) leaves hours of computing valid.
+    the classifier of the data set if it reads one, the lock and the parameters. A correction of the prose, a new
+    machine, or another way to draw committed results (a cell with the tag `paper-results`, which no job runs) leaves
+    hours of computing valid.
     """
     parameters = {"profile": "paper", "seed": seed, "data": [dataset]}
     code = [
         cell.source for cell in chapter.read().cells if cell.cell_type == "code" and not results.shows_results(cell)
     ]
-    files = [*library_files(root, "\n".join(code)), root / "requirements.lock"]
+    read = [path for path in checkpoints(root, "\n".join(code)) if path.stem == dataset]
+    files = [*library_files(root, "\n".join(code)), *read, root / "requirements.lock"]
     target = root / "results" / "paper" / chapter.stem / f"{dataset}.json"
     digest = fingerprint(root, files, {**parameters, "chapter": chapter.stem, "code": code})
     return Job(f"{chapter.stem}/{dataset}", chapter, parameters, target, digest)

@@ -1,8 +1,8 @@
 """Running chapters: which are out of date, in parallel processes, longest first, each written when it finishes.
 
 A job is current when its target carries the job's fingerprint: SHA-256 over the chapter, the library, the lock, the
-parameters and the committed paper results that the chapter shows. Nothing else decides, so an edited library function
-re-runs the chapters, and a run that was killed goes on where it stopped.
+parameters, the committed paper results that the chapter shows, and the classifiers, if it reads any. Nothing else
+decides, so an edited library function re-runs the chapters, and a run that was killed goes on where it stopped.
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from scorebook.chapters import Chapter, chapters, select
 from scorebook.files import fingerprint, read_json, replace, visible
+from scorebook.imports import checkpoints
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -34,7 +35,7 @@ class Job:
 def quick_job(root: Path, chapter: Chapter, profile: str = "quick", seed: int = 0) -> Job:
     """The job that executes a chapter for its page."""
     parameters = {"profile": profile, "seed": seed}
-    shown = visible(root / "results" / "paper" / chapter.stem)
+    shown = visible(root / "results" / "paper" / chapter.stem) + checkpoints(root, chapter.source.read_text("utf-8"))
     files = [chapter.source, *visible(root / "src", "*.py"), root / "requirements.lock", *shown]
     return Job(chapter.stem, chapter, parameters, chapter.notebook, fingerprint(root, files, parameters))
 

@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -90,6 +91,8 @@ class Classifier:
             "fingerprint": _digest(weights),
         }
         facts["versions"] = {package: version(package) for package in ("torch", "safetensors", "scoremachines")}
+        if clash := sorted(facts.keys() & provenance.keys()):
+            raise ValueError(f"provenance holds {clash}, which the checkpoint itself knows; leave them out.")
         path, manifest = Path(path), json.dumps(provenance | facts)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             save_file(weights, Path(folder) / path.name, metadata={"manifest": manifest})
@@ -145,7 +148,7 @@ def train(
     optimiser = torch.optim.AdamW(weights.values(), lr=rate, weight_decay=DECAY)
     decline = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * math.ceil(len(data) / batch))
     for _ in range(epochs):
-        for pick in torch.randperm(len(data), generator=rng).split(batch):
+        for pick in torch.randperm(len(data), generator=rng, device=rng.device).to(data.device).split(batch):
             optimiser.zero_grad()
             cross_entropy(classifier.logits(data[pick]), labels[pick].long()).backward()
             optimiser.step()
@@ -166,14 +169,18 @@ def _sizes(shape: Sequence[int], classes: int) -> dict[str, tuple[int, ...]]:
 
 def _start(shape: Sequence[int], classes: int, rng: torch.Generator) -> dict[str, Tensor]:
     """Offsets 0 and weights of variance 2 / fan-in, which a ReLU passes on unchanged in size (He et al. 2015)."""
+    draw = partial(torch.randn, generator=rng, device=rng.device)
     return {
-        name: torch.randn(size, generator=rng) * math.sqrt(2 / math.prod(size[1:])) if size[1:] else torch.zeros(size)
+        name: draw(size) * math.sqrt(2 / math.prod(size[1:])) if size[1:] else torch.zeros(size)
         for name, size in _sizes(shape, classes).items()
     }
 
 
 def _check_labels(data: Tensor, labels: Tensor) -> None:
-    if labels.dtype.is_floating_point or labels.shape != (len(data),) or len(labels) == 0:
+    if not isinstance(labels, Tensor):
+        raise ValueError(f"the labels are a {type(labels).__name__}, expected a tensor (N,) of whole numbers.")
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if not whole or labels.shape != (len(data),) or len(labels) == 0:
         found = f"the labels are {labels.dtype} of shape {tuple(labels.shape)}"
         raise ValueError(f"{found} for {len(data)} images, expected one whole number for each of at least one image.")
 

@@ -66,9 +66,9 @@ def wavelet_features(x: Float[Tensor, "B C H W"], wavelet: Basis = WAVELET) -> F
     """
     if x.ndim != 4:
         raise ValueError(f"the images have shape {tuple(x.shape)}, expected (B, C, H, W).")
-    z = wavelet.analysis(x)
+    z = wavelet.analysis(x).to(torch.promote_types(x.dtype, torch.float32))  # fourth powers leave the range of float16
     marginals = [part for band in wavelet.bands(x.shape[1:]) for part in _marginals(z, band)]
-    return torch.stack(marginals, -1).flatten(1)
+    return torch.stack(marginals, -1).flatten(1).to(x.dtype)
 
 
 def _marginals(z: Tensor, band: Band) -> list[Float[Tensor, "B C"]]:

@@ -71,7 +71,7 @@ def sliced_wasserstein(
 
 
 def recall(real: Float[Tensor, "N F"], fake: Float[Tensor, "M F"], k: int = 3, chunk: int = 512) -> float:
-    """Return the share of real samples within reach of a fake one: closer to it than its k-th nearest fake neighbour.
+    """Return the share of real samples within reach of a fake one: no farther from it than its k-th fake neighbour.
 
     A sample is not its own neighbour. The balls around the fake samples stand for the support of their law, so recall
     falls when kinds of real images are missing. It depends on N, M and k, and is below 1 for two sets of one law:

@@ -34,8 +34,9 @@ def teleport(machine: Machine, x: Float[Tensor, "B *shape"], start: Noise, end: 
     """Return x carried from level `start` to level `end` by the machine's own probability flow, without a step.
 
     alpha' mu + sqrt((alpha'^2 Sigma + sigma'^2) / (alpha^2 Sigma + sigma^2)) (x - alpha mu) for a Gaussian; a Mixture
-    takes for each image the component most probable at the start. Raises ValueError for a machine without `flow`, where
-    sigma is 0, and when sigma / alpha is higher at the end than at the start.
+    takes for each image the component most probable at the start. In pure noise that is the heaviest one for every
+    image: teleport with a Gaussian first. Raises ValueError for a machine without `flow`, where sigma is 0, and when
+    sigma / alpha is higher at the end than at the start, by more than rounding.
     """
     if not hasattr(machine, "flow"):
         kind = type(machine).__name__
@@ -43,7 +44,7 @@ def teleport(machine: Machine, x: Float[Tensor, "B *shape"], start: Noise, end: 
     (_, alpha, sigma), (_, alpha_end, sigma_end) = (flatten(x, level, x.shape[1:]) for level in (start, end))
     if start.singular or end.singular:
         raise ValueError("sigma is 0 at the start or the end; expected sigma > 0 in both, where a sampler can go on.")
-    noisier = alpha_end * sigma < alpha * sigma_end
+    noisier = alpha_end * sigma * (1 + 8 * torch.finfo(sigma.dtype).eps) < alpha * sigma_end
     if noisier.any():
         found, limit = ((s / a).expand_as(noisier)[noisier][0] for a, s in ((alpha_end, sigma_end), (alpha, sigma)))
         raise ValueError(
@@ -74,19 +75,16 @@ def noisy_law(gaussian: Gaussian, noise: Noise) -> Gaussian:
     return teleported_law(gaussian, PURE, noise)
 
 
-def teleported_law(gaussian: Gaussian, start: Noise, end: Noise, prior: float | None = None) -> Gaussian:
-    """Return the law of teleport(x) for x ~ N(0, prior^2 I), as a Gaussian over x; None is sigma of the start.
+def teleported_law(gaussian: Gaussian, start: Noise, end: Noise) -> Gaussian:
+    """Return the law of teleport(x) for pure noise x ~ N(0, sigma^2 I) at the start, as a Gaussian over x.
 
     With G^2 = (alpha'^2 Sigma + sigma'^2) / (alpha^2 Sigma + sigma^2) the mean is alpha' mu - G alpha mu and the
-    covariance prior^2 G^2. It is not quite `noisy_law` at the end, as x is pure noise and no noisy data: `gaussian_kl`
-    and `gaussian_w2` say by how much. Errors: those of `teleport`, and a prior that is not positive.
+    covariance sigma^2 G^2. It is not quite `noisy_law` at the end, as x is pure noise and no noisy data: `gaussian_kl`
+    and `gaussian_w2` say by how much. Errors: those of `teleport`.
     """
     mean = teleport(gaussian, torch.zeros_like(gaussian.mean).reshape(1, *gaussian.shape), start, end).flatten()
     alpha, sigma, alpha_end, sigma_end = map(float, (start.alpha, start.sigma, end.alpha, end.sigma))
-    prior = sigma if prior is None else prior
-    if not prior > 0:
-        raise ValueError(f"prior is {prior}, expected the positive standard deviation of x at the start.")
-    spread = _spectral(gaussian, lambda v: prior**2 * (alpha_end**2 * v + sigma_end**2) / (alpha**2 * v + sigma**2))
+    spread = _spectral(gaussian, lambda v: sigma**2 * (alpha_end**2 * v + sigma_end**2) / (alpha**2 * v + sigma**2))
     return replace(spread, mean=mean)
 
 

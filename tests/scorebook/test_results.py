@@ -224,10 +224,12 @@ def test_an_interrupted_paper_job_is_out_of_date(book, stand_in, monkeypatch):
         ("requirements.lock", True),
         ("src/scorebook/new.py", False),
         ("results/paper/01_a/other.json", False),
+        ("results/classifiers/mnist.safetensors", True),
+        ("results/classifiers/other.safetensors", False),
     ],
 )
 def test_what_a_paper_job_depends_on(book, name, reruns):
-    book.chapter("01_a", "# %%\nfrom scoremachines.used import something\n")
+    book.chapter("01_a", "# %%\nfrom scoremachines.used import something\nfolder = 'results/classifiers'\n")
     for module, code in {"__init__": "", "used": "from .below import more\n", "below": "", "other": ""}.items():
         book.write(f"src/scoremachines/{module}.py", code)
     before = jobs.paper_job(book.root, chapters(book.root)[0], "mnist").hash

@@ -81,10 +81,11 @@ def assert_clean(book, notebook):
         ("results/quick/01_a.json", False),
         ("src/library/notes.txt", False),
         ("README.md", False),
+        ("results/classifiers/mnist.safetensors", True),
     ],
 )
 def test_what_a_chapter_depends_on(book, name, reruns):
-    book.chapter("01_a", "")
+    book.chapter("01_a", "# %%\nfolder = 'results/classifiers'\n")
     book.write("src/library/old.py", "x = 1\n")
     before = job(book).hash
     path = book.root / name
