@@ -882,12 +882,12 @@ for key in ladder:
     labels.append(key)
     alts.append(
         f"Four rows of six images for {key}: clean, noisy, denoised, and samples; "
-        f"the samples lie {near[key]:.2f} from the nearest training image on average (Euclidean distance over all pixels)."
+        f"the samples lie {near[key]:.2f} from the nearest training image on average."
     )
 frame_slider(frames, labels, alts, label="Machine")
 
 # %% [markdown]
-# The six samples of the mixture with ten components lie {glue:text}`near_K10:.2f` from the nearest training image on average, those of the ideal machine {glue:text}`near_ideal:.2f`. For held-out digits it is {glue:text}`near_held_out:.2f`. So the samples of a mixture are not copies. With few components they lie farther from the training images than real new digits do: the mixture fills the space between the images of a cluster, whether or not digits live there. With 100 components it is {glue:text}`near_K100:.2f`, and they lie nearer.
+# The six samples of the mixture with ten components lie {glue:text}`near_K10:.2f` from the nearest training image on average (Euclidean distance over all pixels), those of the ideal machine {glue:text}`near_ideal:.2f`. For held-out digits it is {glue:text}`near_held_out:.2f`. So the samples of a mixture are not copies. With few components they lie farther from the training images than real new digits do: the mixture fills the space between the images of a cluster, whether or not digits live there. With 100 components it is {glue:text}`near_K100:.2f`, and they lie nearer.
 #
 # ## Attention: soft, linear, and both
 #
