@@ -1,8 +1,8 @@
 """What fitting a mixture costs, against scikit-learn; run as `python benchmarks/mixture.py`.
 
-On bundled digits (8 x 8, D = 64), timed alternately, so that a busy machine slows both alike: k-means against KMeans and
-MiniBatchKMeans (median ratio of the pairs), and one EM pass against GaussianMixture (ratio of the medians, after the
-time of our k-means is taken off). The target is a ratio of at most 3.
+On bundled digits (8 x 8, D = 64), timed alternately, so that a busy machine slows both alike: k-means against KMeans
+and MiniBatchKMeans (median ratio of the pairs), and one EM pass against GaussianMixture (ratio of the medians, after
+the time of our k-means is taken off). The target is a ratio of at most 3.
 With MNIST and CIFAR-10 in SCOREMACHINES_DATA, also the seconds of two large fits, k-means included: K = 100 on MNIST
 (target 120) and K = 10 of rank 256 on CIFAR-10 (target 300).
 """
