@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 
 import psutil
 import pytest
@@ -191,7 +192,9 @@ def test_a_stopped_run_leaves_nothing_half_written_and_nothing_running(book, sto
     slow = "import os, time\nwith open('kernel', 'w') as file:\n    file.write(f'{os.getpid()} ')\ntime.sleep(60)"
     source = book.chapter("01_slow", f"# %%\n{slow}\n")
     command = [sys.executable, "-m", "scorebook", "run"]
-    process = subprocess.Popen(command, cwd=book.root, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # tests that run in the background ignore it
+    options = {"start_new_session": True, "preexec_fn": heed, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=book.root, **options)
     kernel = source.parent / "kernel"
     wait_until(lambda: kernel.exists() and kernel.read_text().endswith(" "))
     if stop == signal.SIGINT:
