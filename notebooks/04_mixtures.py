@@ -1257,8 +1257,8 @@ record("ladder", ", ".join(ladder))
 # %% mystnb={"figure": {"name": "fig-mixtures-paper", "caption": "Paper profile: held-out denoising error relative to one Gaussian, on 256 test images (CIFAR-10: 128). On MNIST and Fashion-MNIST components help at all noise below $\\sigma=10$, except a hundred of them on Fashion-MNIST at the smallest noise. On CIFAR-10 no rung gains more than a few per cent, and at small noise each is worse than one Gaussian. The curve of the ideal machine leaves the frame."}, "image": {"alt": "One panel per data set with curves of relative error against the noise level. On MNIST and Fashion-MNIST the curves of the mixtures run below one, down to about 0.6, and meet it at the noise level ten; the ideal machine falls steeply from above the frame and joins them. On CIFAR-10 all curves start above one and come down to it; ten components lie close to one throughout.", "width": "100%"}} tags=["hide-input", "paper-results"]
 fig = None
 if results:
-    fig, axes = plot.figure(1, len(results), size=(6.4, 3.6), sharey=True, squeeze=False)
-    for axis, name in zip(axes[0], [name for name in TITLES if name in results], strict=True):
+    fig, axes = plot.figure(2, 2, size=(5.0, 5.0), sharey=True, squeeze=False)
+    for axis, name in zip(axes.flat, [name for name in TITLES if name in results], strict=False):
         r = results[name]
         base = torch.tensor(r[f"{name}_error_K1_held_out"])
         for key in r["ladder"].split(", ")[1:]:
@@ -1270,8 +1270,12 @@ if results:
         axis.set_yticks([0.5, 0.7, 1, 2, 4], ["0.5", "0.7", "1", "2", "4"])
         axis.minorticks_off()
         axis.set_title(TITLES[name], fontsize=11)
-    axes[0, 0].set_ylabel("error / one Gaussian's")
-    legend_below(fig, max(axes[0], key=lambda axis: len(axis.lines)))
+    for axis in axes[:, 0]:
+        axis.set_ylabel("error / one Gaussian's")
+    for axis in axes.flat[len(results) :]:
+        axis.set_axis_off()
+    curves = max(axes.flat, key=lambda axis: len(axis.lines)).get_legend_handles_labels()
+    axes[1, 1].legend(*curves, loc="center", frameon=False, fontsize=11)
 fig
 
 # %% [markdown]

@@ -485,9 +485,10 @@ Markdown(f"**{first}**\n\n{schedule_table(first)}")
 #
 # $$
 # \begin{split}
-# \text{DDIM: }\delta'&=\eta+\frac{(\lambda+\sigma\sigma')^2}{q^2}\,\delta\\
+# \text{DDIM: }\delta'&=\eta\\
+# &\quad+\frac{(\lambda+\sigma\sigma')^2}{q^2}\,\delta\\
 # \text{DDPM: }\delta'&=\Bigl(1+\frac{\sigma'}\sigma\Bigr)^{2}\eta\\
-# &\qquad+\frac{q'^2}{q^2}\,\delta\\
+# &\quad+\frac{q'^2}{q^2}\,\delta\\
 # \text{where }\eta&=\frac{\lambda(\sigma-\sigma')^2}q .
 # \end{split}
 # $$ (eq-teleport-deficit)
@@ -1487,8 +1488,8 @@ Markdown(paper_table()) if results else None
 # %% mystnb={"figure": {"name": "fig-teleport-paper", "caption": "Paper profile, complete training sets: the error budget of Heun with 12 evaluations, target: the mixture. A deeper jump lowers the error of discretisation and raises that of teleportation. On MNIST and Fashion-MNIST they cross near 5 and near 10, and the total is smallest at 10. On CIFAR-10, where the target is nearly Gaussian, they cross lower, and the total is nearly flat below."}, "image": {"alt": "One panel per data set with four curves of error per pixel against the level of the jump, which falls to the right. Discretisation falls, teleportation rises from far below and crosses it, initialisation is flat, and the total has its minimum where they cross; on CIFAR-10 the rise is slow and the total flattens.", "width": "100%"}} tags=["hide-input", "paper-results"]
 fig = None
 if results:
-    fig, axes = plot.figure(1, len(results), size=(6.4, 3.4), squeeze=False, sharey=True)
-    for axis, (name, r) in zip(axes[0], results.items(), strict=True):
+    fig, axes = plot.figure(2, 2, size=(5.0, 5.0), squeeze=False, sharey=True)
+    for axis, (name, r) in zip(axes.flat, results.items(), strict=False):
         found = torch.tensor(r[f"{name}_budget_mixture"]).T
         for part, values, color, style in zip(PARTS, found, plot.COLORS, plot.STYLES, strict=False):
             axis.plot(torch.tensor(skips)[values > 1e-6], values[values > 1e-6], style, color=color, label=part)
@@ -1496,8 +1497,11 @@ if results:
         axis.set_title(TITLES[name], fontsize=11)
         axis.set_xticks([80, 20, 5, 1], ["80", "20", "5", "1"])
         axis.minorticks_off()
-    axes[0, 0].set_ylabel("error per pixel")
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=10)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("error per pixel")
+    for axis in axes.flat[len(results) :]:
+        axis.set_axis_off()
+    axes[1, 1].legend(*axes[0, 0].get_legend_handles_labels(), loc="center", frameon=False, fontsize=11)
 fig
 
 # %% [markdown]
