@@ -13,7 +13,7 @@ FLOOR = 1e-13  # numbers below it are rounding residues of float64 and are compa
 
 
 def shows_results(cell: dict) -> bool:
-    """Whether a cell shows committed results of the paper profile; its tag `paper-results` says so."""
+    """Whether a cell only shows results, committed or published; its tag `paper-results` says so."""
     return "paper-results" in cell.get("metadata", {}).get("tags", [])
 
 

@@ -7,6 +7,7 @@ decides, so an edited library function re-runs the chapters, and a run that was 
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -35,8 +36,11 @@ class Job:
 def quick_job(root: Path, chapter: Chapter, profile: str = "quick", seed: int = 0) -> Job:
     """The job that executes a chapter for its page."""
     parameters = {"profile": profile, "seed": seed}
-    shown = visible(root / "results" / "paper" / chapter.stem) + checkpoints(root, chapter.source.read_text("utf-8"))
+    code = chapter.source.read_text(encoding="utf-8")
+    stems = sorted({chapter.stem, *re.findall(r'\bpaper\("(\w+)"\)', code)})
+    shown = [path for stem in stems for path in visible(root / "results" / "paper" / stem)]
     files = [chapter.source, *visible(root / "src", "*.py"), root / "requirements.lock", *shown]
+    files += checkpoints(root, code)
     return Job(chapter.stem, chapter, parameters, chapter.notebook, fingerprint(root, files, parameters))
 
 

@@ -78,6 +78,7 @@ def assert_clean(book, notebook):
         ("requirements.lock", True),
         ("results/paper/01_a/mnist.json", True),
         ("results/paper/01_b/mnist.json", False),
+        ("results/paper/00_named/mnist.json", True),
         ("results/paper/01_a/.mnist.json.partial.json", False),
         ("results/quick/01_a.json", False),
         ("src/library/notes.txt", False),
@@ -86,7 +87,7 @@ def assert_clean(book, notebook):
     ],
 )
 def test_what_a_chapter_depends_on(book, name, reruns):
-    book.chapter("01_a", "# %%\nfolder = 'results/classifiers'\n")
+    book.chapter("01_a", "# %%\nfolder = 'results/classifiers'\nearlier = lambda: paper(\"00_named\")\n")
     book.write("src/library/old.py", "x = 1\n")
     before = job(book).hash
     path = book.root / name
