@@ -1,11 +1,15 @@
-"""Which files a chapter's code depends on: modules of the library, by its import statements, and checkpoints."""
+"""What a chapter's code depends on: modules of the library and pinned packages, by its imports, and checkpoints."""
 
 import ast
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from scorebook.files import visible
 
 PACKAGE = "scoremachines"
+IMPORTERS = {"extra", "import_module"}  # functions that import the module they are given the name of
+DISTRIBUTIONS = {"PIL": "pillow", "pywt": "PyWavelets", "sklearn": "scikit-learn"}  # where the names differ
 
 
 def library_files(root: Path, code: str) -> list[Path]:
@@ -31,6 +35,57 @@ def library_files(root: Path, code: str) -> list[Path]:
 def checkpoints(root: Path, code: str) -> list[Path]:
     """The committed classifiers, sorted, if ``code`` reads any of them."""
     return visible(root / "results" / "classifiers") if "classifiers" in code else []
+
+
+@cache
+def packages(code: str) -> frozenset[str]:
+    """The top-level names of all that ``code`` imports absolutely, by a statement or by a function given a literal."""
+    return frozenset(name.split(".")[0] for node in ast.walk(ast.parse(code)) for name in _absolute(node))
+
+
+def pins(lock: Path, names: Iterable[str]) -> list[str]:
+    """The sorted lines of the lock that pin the packages of these import names; a name without a pin has none."""
+    wanted = {_canonical(DISTRIBUTIONS.get(name, name)) for name in names}
+    lines = lock.read_text(encoding="utf-8").splitlines()
+    return sorted(line for line in lines if _canonical(line.split("==")[0]) in wanted)
+
+
+@cache
+def syntax(code: str) -> str:
+    """The syntax tree of ``code`` as text: what it does, without comments, docstrings and formatting.
+
+    Empty fields are left out. Newer versions of Python add some to old nodes, and `ast.dump` treats them differently
+    from one version to the next, so its text would depend on the Python that reads the code.
+    """
+    return ascii(_nested(ast.parse(code)))
+
+
+def _nested(node):
+    if isinstance(node, ast.AST):
+        fields = {name: _nested(value) for name, value in ast.iter_fields(node) if value not in (None, [])}
+        return type(node).__name__, fields
+    return [_nested(item) for item in node if not _is_docstring(item)] if isinstance(node, list) else node
+
+
+def _is_docstring(node):
+    """Whether a statement is a bare string, which does nothing wherever it stands."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _absolute(node):
+    """The dotted names that one node of a syntax tree imports, without relative ones."""
+    match node:
+        case ast.Import(names=names):
+            return [alias.name for alias in names]
+        case ast.ImportFrom(module=str(name), level=0):
+            return [name]
+        case ast.Call(ast.Name(called) | ast.Attribute(attr=called), [ast.Constant(str(name)), *_]):
+            return [name] if called in IMPORTERS else []
+    return []
+
+
+def _canonical(name):
+    return name.lower().replace("_", "-")
 
 
 def _exports(path: Path) -> dict[str, str]:

@@ -11,27 +11,35 @@ from pathlib import Path
 from scorebook import results
 from scorebook.chapters import chapters, select
 from scorebook.files import fingerprint, read_json, replace
-from scorebook.imports import checkpoints, library_files
+from scorebook.imports import checkpoints, library_files, packages, pins, syntax
 from scorebook.runner import Job, launch
 
 
 def paper_job(root: Path, chapter, dataset: str, seed: int = 0) -> Job:
     """The job that runs a chapter on one data set of the paper profile.
 
-    Its hash covers what can change a result: the chapter's code, the library modules that it imports, directly or not,
-    the classifier of the data set if it reads one, the lock and the parameters. A correction of the prose, a new
-    machine, or another way to draw committed results (a cell with the tag `paper-results`, which no job runs) leaves
+    Its hash covers what can change a result: the statements of the chapter and of the library modules that it imports,
+    directly or not, the pins of the packages that either imports and of those in the manifest, the classifier of the
+    data set if it reads one, and the parameters. A correction of prose, comments or docstrings, a new machine or
+    package, or another way to draw committed results (a cell with the tag `paper-results`, which no job runs) leaves
     hours of computing valid.
     """
     parameters = {"profile": "paper", "seed": seed, "data": [dataset]}
-    code = [
+    cells = [
         cell.source for cell in chapter.read().cells if cell.cell_type == "code" and not results.shows_results(cell)
     ]
-    read = [path for path in checkpoints(root, "\n".join(code)) if path.stem == dataset]
-    files = [*library_files(root, "\n".join(code)), *read, root / "requirements.lock"]
+    code = "\n".join(cells)
+    library = {path.stem: path.read_text(encoding="utf-8") for path in library_files(root, code)}
+    imported = frozenset(results.VERSIONS).union(*map(packages, [code, *library.values()]))
+    content = {
+        "chapter": chapter.stem,
+        "code": [syntax(cell) for cell in cells],
+        "library": {name: syntax(text) for name, text in library.items()},
+        "pins": pins(root / "requirements.lock", imported),
+    }
+    read = [path for path in checkpoints(root, code) if path.stem == dataset]
     target = root / "results" / "paper" / chapter.stem / f"{dataset}.json"
-    digest = fingerprint(root, files, {**parameters, "chapter": chapter.stem, "code": code})
-    return Job(f"{chapter.stem}/{dataset}", chapter, parameters, target, digest)
+    return Job(f"{chapter.stem}/{dataset}", chapter, parameters, target, fingerprint(root, read, parameters | content))
 
 
 def run(root: Path, only=None, names=None, force=False, seed=0) -> int:

@@ -9,6 +9,7 @@ from platform import python_version
 from scorebook.chapters import chapters
 from scorebook.files import read_json, replace
 
+VERSIONS = ("torch", "numpy", "PyWavelets")  # the packages whose versions matter to every number
 FLOOR = 1e-13  # numbers below it are rounding residues of float64 and are compared absolutely
 
 
@@ -51,7 +52,7 @@ def figures(notebook: dict) -> dict[str, bytes]:
 
 def manifest(notebook: dict, seed: int) -> dict:
     """Where numbers come from: data sets, seed and the versions that matter to them."""
-    packages = {name: version(name).split("+")[0] for name in ("torch", "numpy", "PyWavelets")}
+    packages = {name: version(name).split("+")[0] for name in VERSIONS}
     return {"data": data(notebook), "seed": seed, "versions": {"python": python_version(), **packages}}
 
 

@@ -1,8 +1,14 @@
-"""Which library modules a chapter depends on."""
+"""Which library modules and packages a chapter depends on."""
+
+import sys
+from pathlib import Path
 
 import pytest
 
-from scorebook.imports import library_files
+from scorebook.imports import library_files, packages, pins, syntax
+
+ROOT = Path(__file__).parents[2]
+OURS = {"scorebook", "scoremachines"}
 
 
 @pytest.mark.parametrize(
@@ -36,3 +42,38 @@ def test_imports_are_followed(book, code, expected):
     found = library_files(book.root, code)
     assert {path.stem for path in found} == expected
     assert found == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("", set()),
+        ("import torch, numpy.linalg as la", {"torch", "numpy"}),
+        ("from safetensors.torch import save_file", {"safetensors"}),
+        ("from . import torch\nfrom .numpy import x", set()),
+        ("def f():\n    return extra('PIL.Image').open, importlib.import_module('pywt')", {"PIL", "pywt"}),
+        ("extra(name), load('PIL')", set()),
+    ],
+)
+def test_packages_are_found(code, expected):
+    assert packages(code) == expected
+
+
+def test_pins_are_found_by_import_name(book):
+    lock = book.write("requirements.lock", "ipython==9.1\njupyter_core==5.9\npillow==13.0\ntorch==2.13\n")
+    assert pins(lock, {"PIL", "IPython", "math"}) == ["ipython==9.1", "pillow==13.0"]
+    assert pins(lock, {"jupyter_core"}) == ["jupyter_core==5.9"]
+
+
+def test_every_imported_package_has_a_pin():
+    """One whose distribution has another name needs an entry, or no paper job would depend on its version."""
+    sources = [*(ROOT / "src" / "scoremachines").glob("*.py"), *(ROOT / "notebooks").glob("*.py")]
+    imported = frozenset().union(*(packages(path.read_text()) for path in sources)) - OURS - sys.stdlib_module_names
+    assert {"torch", "sklearn", "PIL", "pywt"} <= imported
+    assert [name for name in imported if len(pins(ROOT / "requirements.lock", {name})) != 1] == []
+
+
+def test_syntax_tells_values_apart():
+    values = ("1", "1.0", "'1'", "True", "None", "", "b'1'", "f'1'")
+    assert len({syntax(f"def f(): return {value}") for value in values}) == len(values)
+    assert len({syntax(code) for code in ("f(a, *b)", "f(*b, a)", "{**a, b: c}", "{b: c, **a}", "x[:a]", "x[a:]")}) == 6

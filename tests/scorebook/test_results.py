@@ -1,6 +1,7 @@
 import base64
 import json
 from itertools import count
+from textwrap import dedent
 
 import pytest
 from hypothesis import given
@@ -221,7 +222,6 @@ def test_an_interrupted_paper_job_is_out_of_date(book, stand_in, monkeypatch):
         ("src/scoremachines/used.py", True),
         ("src/scoremachines/below.py", True),
         ("src/scoremachines/other.py", False),
-        ("requirements.lock", True),
         ("src/scorebook/new.py", False),
         ("results/paper/01_a/other.json", False),
         ("results/classifiers/mnist.safetensors", True),
@@ -234,7 +234,55 @@ def test_what_a_paper_job_depends_on(book, name, reruns):
         book.write(f"src/scoremachines/{module}.py", code)
     before = jobs.paper_job(book.root, chapters(book.root)[0], "mnist").hash
     path = book.root / name
-    book.write(name, (path.read_text() if path.is_file() else "") + "\n# edited\n")
+    book.write(name, (path.read_text() if path.is_file() else "") + "\nedited = 1\n")
+    assert (jobs.paper_job(book.root, chapters(book.root)[0], "mnist").hash != before) == reruns
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "reruns"),
+    [
+        ("notebooks/01_a.py", "n = 1", "n = 2", True),
+        ("notebooks/01_a.py", "n = 1", "n = 1.0", True),
+        ("notebooks/01_a.py", "n = 1", "n=(1)  # of them", False),
+        ("notebooks/01_a.py", "A\nn", "A\n\n# %%\nn", True),  # another cell
+        ("src/scoremachines/used.py", "return 1", "return 2", True),
+        ("src/scoremachines/used.py", "return 1", "print()\n        return 1", True),
+        ("src/scoremachines/used.py", "return 1", "# one\n        return 1", False),
+        ("src/scoremachines/used.py", "A module", "The module", False),
+        ("src/scoremachines/used.py", '"""A module."""', "", False),
+        ("src/scoremachines/used.py", "A class", "The class", False),
+        ("src/scoremachines/used.py", '"""A method."""', "# A method", False),
+        ("requirements.lock", "numpy==1", "numpy==2", True),
+        ("requirements.lock", "torch==1", "torch==2", True),
+        ("requirements.lock", "PyWavelets==1", "PyWavelets==2", True),
+        ("requirements.lock", "scikit-learn==1", "scikit-learn==2", True),
+        ("requirements.lock", "pillow==1", "pillow==2", False),  # only another module imports it
+        ("requirements.lock", "unused==1", "unused==2", False),
+        ("requirements.lock", "unused==1", "more==1\nunused==1", False),
+        ("requirements.lock", "unused==1\n", "", False),
+    ],
+)
+def test_a_paper_job_depends_on_statements_and_imported_packages(book, name, old, new, reruns):
+    used = """
+        from .files import extra
+
+        class A:
+            '''A class.'''
+
+            def f(self):
+                '''A method.'''
+                return 1
+    """.replace("'''", '"""')
+    book.chapter("01_a", "# %%\nfrom scoremachines.used import A\nn = 1\n")
+    book.write("src/scoremachines/used.py", '"""A module."""\n' + dedent(used))
+    book.write("src/scoremachines/files.py", "def extra(name): ...\n\ndef digits():\n    extra('sklearn.datasets')\n")
+    book.write("src/scoremachines/other.py", "import PIL\n")
+    pins = ("numpy", "pillow", "PyWavelets", "scikit-learn", "torch", "unused")
+    book.write("requirements.lock", "".join(f"{pin}==1\n" for pin in pins))
+    before = jobs.paper_job(book.root, chapters(book.root)[0], "mnist").hash
+    text = (book.root / name).read_text()
+    assert text.count(old) == 1
+    book.write(name, text.replace(old, new))
     assert (jobs.paper_job(book.root, chapters(book.root)[0], "mnist").hash != before) == reruns
 
 
