@@ -8,19 +8,24 @@ Data sets, metrics and figures live in `scoremachines.data`, `scoremachines.metr
 """
 
 from .cumulants import sigma_skip, third_cumulant
+from .equivariant import Equivariant
 from .gaussian import Gaussian
 from .ideal import Ideal
 from .machine import Machine
 from .mixture import Mixture
 from .noise import Noise, cosine, cosine_legacy, edm, edm_levels, flow, levels, vp
+from .patches import EquivariantLocal, Local
 from .sample import State, ddim, ddpm, heun, sample, trajectory
 from .solvers import dpmpp_2m, dpmpp_3m, unipc_bh1, unipc_bh2
 from .stats import Moments, SoftMean
 from .teleport import teleport
 
 __all__ = [
+    "Equivariant",
+    "EquivariantLocal",
     "Gaussian",
     "Ideal",
+    "Local",
     "Machine",
     "Mixture",
     "Moments",

@@ -1,0 +1,268 @@
+"""Patch machines: every pixel is the posterior mean of the centre of the patch that explains the window around it.
+
+With Omega_u(x) the window of a noisy image x around pixel u, and y running over a dictionary P_u of clean patches with
+centre y(0),
+
+    D(x)_u = sum_y w_u(y) y(0),      w_u = softmax_y( -|Omega_u(x) - alpha y|^2 / (2 sigma^2) ).
+
+    Local              P_u: the patches of the training images at the same place u
+    EquivariantLocal   P_u: the patches at every place ("circular", "interior"), or at every place that overlaps the
+                       border as u does ("zeros")
+
+The window may depend on the noise, through a table from log signal-to-noise ratio to window.
+Source: Kamb and Ganguli (2025), equations 7 to 10 and 39 to 41.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int, Int64
+from torch import Tensor
+
+from . import lanes, offsets
+from .conditional import Dictionary, images, one_level
+from .noise import Noise
+from .offsets import Matches
+from .windows import WindowTable, check_window
+
+BORDERS = ("circular", "interior", "zeros")
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What the weights of all patches say at every pixel of images x.
+
+    x0: the posterior mean; entropy: of the weights, in nats, at most log of the number of patches; distance:
+    |Omega_u(x) - alpha y| for the nearest patch y, which has the largest weight; image, row, column: the training image
+    that it comes from and the place of its centre there; skipped: the share of all pairs (pixel, patch) that the
+    machine's tolerance skipped, over the whole batch.
+    """
+
+    x0: Float[Tensor, "B C H W"]
+    entropy: Float[Tensor, "B H W"]
+    distance: Float[Tensor, "B H W"]
+    image: Int64[Tensor, "B H W"]
+    row: Int64[Tensor, "B H W"]
+    column: Int64[Tensor, "B H W"]
+    skipped: float
+
+    @property
+    def effective(self) -> Float[Tensor, "B H W"]:
+        """The effective number of patches, exp(entropy)."""
+        return self.entropy.exp()
+
+
+@dataclass(frozen=True, eq=False)
+class PatchMachine(Dictionary):
+    """What local machines share: windows, the pass over all pairs of patches, and its by-products.
+
+    window: an odd number of pixels or a `WindowTable`; border: see `offsets`; chunk: how many pairs of an image x and a
+    training image are compared at a time, which bounds memory and changes nothing else; tolerance: work is skipped that
+    changes no pixel of D(x) by more than this, 0 for none. Images in float32 on a processor go through a compiled
+    kernel, all others through torch; half precision is computed in float32.
+    """
+
+    window: int | WindowTable
+    border: str
+    chunk: int
+    tolerance: float
+
+    def denoise(self, x: Float[Tensor, "B C H W"], noise: Noise) -> Float[Tensor, "B C H W"]:
+        """Return sum_y w_u(y) y(0) at every pixel u; one noise level for each image. Source: the module's equation."""
+        return self._denoise(x, noise, None)[0]
+
+    def denoise_windows(
+        self, x: Float[Tensor, "B C H W"], noise: Noise, windows: Iterable[int]
+    ) -> Float[Tensor, "K B C H W"]:
+        """Return D(x) for each of these windows in place of the machine's own, in one pass over the training images."""
+        return self._denoise(x, noise, self._asked(windows))
+
+    def posterior(self, x: Float[Tensor, "B C H W"], noise: Noise) -> Posterior:
+        """Return D(x) with entropy, nearest patch and distance, all from one pass."""
+        return self._posteriors(x, noise, None)[0]
+
+    def posterior_windows(self, x: Float[Tensor, "B C H W"], noise: Noise, windows: Iterable[int]) -> list[Posterior]:
+        """Return `posterior` for each of these windows in place of the machine's own, in one pass."""
+        return self._posteriors(x, noise, self._asked(windows))
+
+    def _asked(self, windows: Iterable[int]) -> tuple[int, ...]:
+        windows = tuple(windows)
+        if not windows:
+            raise ValueError("windows is empty, expected at least one odd number of pixels.")
+        for window in windows:
+            check_window(window)
+        self._check_sizes(windows)
+        return windows
+
+    def _check_sizes(self, windows: tuple[int, ...]) -> None:
+        size = min(self.data.shape[2:])
+        if self.border in ("circular", "interior") and max(windows) > size:
+            raise ValueError(
+                f"the window is {max(windows)} and the images measure {' x '.join(map(str, self.data.shape[2:]))}; with "
+                f'border="{self.border}" expected a window of at most {size}.'
+            )
+
+    def _denoise(self, x: Tensor, noise: Noise, windows: tuple[int, ...] | None) -> Tensor:
+        parts = [
+            (rows, torch.stack([_planes(one.soft.mean[:, : x.shape[1]], len(rows), x) for one in found]))
+            for rows, _, found, _ in self._passes(x, noise, windows, track=False)
+        ]
+        return torch.cat([planes for _, planes in parts], 1)[:, _order(parts)].to(x)
+
+    def _posteriors(self, x: Tensor, noise: Noise, windows: tuple[int, ...] | None) -> list[Posterior]:
+        parts, skipped = [], 0.0
+        for rows, members, found, share in self._passes(x, noise, windows, track=True):
+            parts.append((rows, [_facts(one, members, len(rows), x) for one in found]))
+            skipped += share * len(rows) / len(x)
+        order = _order(parts)
+        by_window = zip(*(facts for _, facts in parts), strict=True)
+        return [Posterior(*(torch.cat(one)[order] for one in zip(*facts, strict=True)), skipped) for facts in by_window]
+
+    def _passes(
+        self, x: Tensor, noise: Noise, windows: tuple[int, ...] | None, track: bool
+    ) -> Iterator[tuple[Tensor, Tensor | None, list[Matches], float]]:
+        """Yield (rows, members, matches for each window, share of pairs skipped) for rows that share images and windows."""
+        alpha, sigma = one_level(x, noise, self.data.shape[1:], type(self).__name__)
+        log_snr = 2 * (alpha.double().log() - sigma.double().log())
+        for rows, members in self._groups(len(x)):
+            for some, own in self._windowed(rows, log_snr, windows):
+                query = x[some], alpha[some], sigma[some]
+                yield some, members, *self._matches(query, self._members(members), own, track)
+
+    def patches_per_image(self, window: int) -> Int64[Tensor, "H W"]:
+        """Return how many patches of one training image each pixel is compared with."""
+        counts = []
+        for length in self.data.shape[2:]:
+            count = torch.zeros(length, dtype=torch.int64)
+            for offset in offsets.offsets(length, window // 2, self.border):
+                count[offset.start : offset.stop] += 1
+            counts.append(count)
+        return torch.outer(*counts)
+
+    def _windowed(
+        self, rows: Tensor, log_snr: Tensor, windows: tuple[int, ...] | None
+    ) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+        """Yield (rows, windows): the windows asked for with all rows, or else each of the machine's with its rows."""
+        if windows is not None:
+            yield rows, windows
+        elif isinstance(self.window, int):
+            yield rows, (self.window,)
+        else:
+            own = torch.tensor([self.window.at(value) for value in log_snr[rows].tolist()])
+            yield from ((rows[own == window], (int(window),)) for window in own.unique())
+
+    def _matches(
+        self, query: tuple[Tensor, Tensor, Tensor], data: Tensor, windows: tuple[int, ...], track: bool
+    ) -> tuple[list[Matches], float]:
+        rising = tuple(sorted(set(windows)))
+        if _compilable(query[0]):
+            count = max(1, self.chunk // lanes.LANES)
+            found, skipped = lanes.matches(*query, data, rising, self.border, count, self._cut(data), track)
+        else:
+            wide = [one.to(torch.promote_types(one.dtype, torch.float32)) for one in query]
+            found, skipped = [offsets.matches(*wide, data, one, self.border, self.chunk) for one in rising], 0
+        pairs = len(query[0]) * len(data) * sum(int(self.patches_per_image(window).sum()) for window in rising)
+        return [found[rising.index(window)] for window in windows], skipped / pairs
+
+    def _cut(self, data: Tensor) -> float:
+        """How many bits below a kept weight all n skipped ones may lie: n 2^-cut (max y - min y) = tolerance."""
+        spread = float(data.max() - data.min())
+        if self.tolerance == 0 or spread == 0:
+            return math.inf
+        return max(0.0, math.log2(len(data) * data.shape[2:].numel() * spread / self.tolerance))
+
+
+@dataclass(frozen=True, eq=False)
+class Local(PatchMachine):
+    """The local machine: every pixel is compared with the patches of the training images at its own place.
+
+    Windows reach beyond the border, where x and y are both zero. With window 1 every pixel stands alone; with windows
+    of at least 2 max(H, W) - 1 it is `Ideal`. Source: Kamb and Ganguli (2025), equations 7 and 8.
+    """
+
+    @classmethod
+    def fit(
+        cls,
+        data: Tensor | Iterable[Tensor],
+        window: int | WindowTable,
+        labels: Int[Tensor, " N"] | None = None,
+        chunk: int = 512,
+        tolerance: float = 0.0,
+    ) -> Self:
+        """Keep the images (N, C, H, W), or the batches of an iterable; labels (N,) allow `given`."""
+        _check(window, chunk, tolerance)
+        return cls(**images(data, labels), window=window, border="same", chunk=chunk, tolerance=tolerance)
+
+
+@dataclass(frozen=True, eq=False)
+class EquivariantLocal(PatchMachine):
+    """The equivariant local machine: every pixel is compared with the patches at other places, too.
+
+    border: "circular", windows of x and of the training images wrap around; "interior", those of the training images
+    must lie inside, as in the public code; "zeros", windows reach beyond the border, and a pixel is compared with the
+    places that overlap the border as it does. Source: Kamb and Ganguli (2025), equations 9 and 10 and appendix B.
+    """
+
+    @classmethod
+    def fit(
+        cls,
+        data: Tensor | Iterable[Tensor],
+        window: int | WindowTable,
+        border: str = "circular",
+        labels: Int[Tensor, " N"] | None = None,
+        chunk: int = 512,
+        tolerance: float = 0.0,
+    ) -> Self:
+        """Keep the images (N, C, H, W), or the batches of an iterable; labels (N,) allow `given`."""
+        _check(window, chunk, tolerance)
+        if border not in BORDERS:
+            raise ValueError(f'border is {border!r}, expected "circular", "interior" or "zeros".')
+        kept = images(data, labels)
+        machine = cls(**kept, window=window, border=border, chunk=chunk, tolerance=tolerance)
+        machine._check_sizes(window.windows if isinstance(window, WindowTable) else (window,))
+        return machine
+
+
+# Reading the matches ------------------------------------------------------------------------------------------------
+
+
+def _planes(rows: Tensor, count: int, x: Tensor) -> Tensor:
+    """Rows (B H W, channels) as images (B, channels, H, W)."""
+    return rows.reshape(count, *x.shape[2:], -1).movedim(-1, 1)
+
+
+def _facts(matches: Matches, members: Tensor | None, count: int, x: Tensor) -> tuple[Tensor, ...]:
+    """The fields of a `Posterior`, but the last, for some images of the batch."""
+    mean = _planes(matches.soft.mean, count, x)
+    shape = (count, *x.shape[2:])
+    entropy = (matches.soft.logsumexp.reshape(shape) - mean[:, -1]).clamp(min=0)
+    nearest = matches.nearest
+    image = nearest.image if members is None else members.to(nearest.image.device)[nearest.image]
+    shift = nearest.shift.reshape(*shape, 2)
+    row = (torch.arange(shape[1], device=shift.device)[:, None] + shift[..., 0]) % shape[1]
+    column = (torch.arange(shape[2], device=shift.device) + shift[..., 1]) % shape[2]
+    distance = nearest.distance.sqrt().reshape(shape)
+    return mean[:, :-1].to(x), entropy.to(x), distance.to(x), image.reshape(shape), row, column
+
+
+def _order(parts: list[tuple[Tensor, object]]) -> Tensor:
+    """Where the images of the batch are, after the parts have been put one after another."""
+    return torch.cat([rows for rows, _ in parts]).argsort()
+
+
+def _compilable(x: Tensor) -> bool:
+    """Whether the kernel may serve x: float32 on a processor, outside of any differentiation."""
+    differentiated = x.requires_grad or torch._C._are_functorch_transforms_active()
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not differentiated
+
+
+def _check(window: int | WindowTable, chunk: int, tolerance: float) -> None:
+    if not isinstance(window, WindowTable):
+        check_window(window)
+    if type(chunk) is not int or chunk < 1:
+        raise ValueError(f"chunk is {chunk}, expected at least one pair of images at a time.")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance is {tolerance}, expected a change of pixels that is not negative, 0 for none.")
