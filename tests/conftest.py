@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 
 import pytest
 import torch
 from torch import Tensor
 
-from scoremachines import Gaussian, Ideal, Machine, Mixture, Noise
+from scoremachines import Equivariant, EquivariantLocal, Gaussian, Ideal, Local, Machine, Mixture, Noise
 from scoremachines.bases import DCT
 from scoremachines.polynomial import WaveletPolynomial
 
@@ -32,7 +33,24 @@ MACHINES: dict[str, Callable[[Tensor], Machine]] = {
     "wavelet": WaveletPolynomial.fit,
     "wavelet-local": lambda data: WaveletPolynomial.fit(data, DCT(), family="linear-neighbours", degree=2, tied=True),
     "coefficients": lambda data: WaveletPolynomial.fit(data, DCT()).coefficient_machine,
+    "local": lambda data: Local.fit(data, 3),
+    "local-tolerant": lambda data: Local.fit(data, 1, chunk=40, tolerance=1e-7),
+    "equivariant-local-zeros": lambda data: EquivariantLocal.fit(data, 3, "zeros"),
+    "equivariant-local-circular": lambda data: EquivariantLocal.fit(data, 1, "circular", chunk=3),  # 3 exceeds SHAPE
+    "equivariant-local-interior": lambda data: EquivariantLocal.fit(data, 1, "interior"),
+    "equivariant": Equivariant.fit,
+    "equivariant-chunked": lambda data: Equivariant.fit(data, chunk=3),
 }
+
+
+def shifts(images: Tensor) -> Tensor:
+    """All circular shifts of images (N, C, H, W), one after another: (H W N, C, H, W)."""
+    steps = product(range(images.shape[2]), range(images.shape[3]))
+    return torch.cat([images.roll(step, (2, 3)) for step in steps])
+
+
+# The samples of a machine's law where those are not the data themselves
+LAWS = {"equivariant": shifts, "equivariant-chunked": shifts}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,19 +61,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @cache
-def machine_class(name: str) -> type[Machine]:
-    return type(MACHINES[name](2 * torch.rand(10, *SHAPE, generator=torch.Generator().manual_seed(0)) - 1))
+def machine_class(name: str, shape: tuple[int, ...]) -> type[Machine] | None:
+    """The class of a machine fitted on samples of this shape; none where a shape other than SHAPE is refused."""
+    try:
+        return type(MACHINES[name](2 * torch.rand(10, *shape, generator=torch.Generator().manual_seed(0)) - 1))
+    except ValueError:
+        if shape == SHAPE:
+            raise
+        return None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes `fit` over the registry; one marked `quantities`, over the machines that have them."""
+    """Run a test that takes `fit` over the registry; one marked `quantities`, over the machines that have them.
+
+    With `shape=` in the mark, these are the machines that take samples of this shape, in place of SHAPE.
+    """
     if "fit" not in metafunc.fixturenames:
         return
     marker = metafunc.definition.get_closest_marker("quantities")
     if marker is None:
         metafunc.parametrize("fit", MACHINES, indirect=True)
         return
-    pairs = [(name, q) for q in marker.args for name in MACHINES if hasattr(machine_class(name), q)]
+    shape = marker.kwargs.get("shape", SHAPE)
+    pairs = [(name, q) for q in marker.args for name in MACHINES if hasattr(machine_class(name, shape), q)]
     if "quantity" in metafunc.fixturenames:
         metafunc.parametrize(("fit", "quantity"), pairs, indirect=["fit"])
     else:
@@ -66,6 +94,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def fit(request: pytest.FixtureRequest) -> Callable[[Tensor], Machine]:
     """How to fit one machine of the registry."""
     return MACHINES[request.param]
+
+
+@pytest.fixture
+def law(request: pytest.FixtureRequest) -> Callable[[Tensor], Tensor]:
+    """Data to the equally likely samples of the law of the machine that `fit` fits."""
+    return LAWS.get(request.node.callspec.params["fit"], lambda data: data)
 
 
 @pytest.fixture

@@ -36,6 +36,14 @@ MAY_IMPORT = {
     "teleport": {"gaussian", "machine", "noise", "stats"},
     "clusters": {"machine"},
     "softmoments": {"gaussian", "stats"},
+    "windows": {"noise"},
+    "conditional": {"clusters", "machine", "noise"},
+    "equivariant": {"conditional", "machine", "noise", "stats"},
+    "offsets": {"stats"},
+    "vectors": set(),
+    "kernel": {"vectors"},
+    "lanes": {"kernel", "offsets", "stats"},
+    "patches": {"conditional", "lanes", "machine", "noise", "offsets", "windows"},
     "quality": set(),
     "classifier": set(),
     "features": {"bases", "machine", "stats"},
@@ -98,7 +106,7 @@ def test_importing_the_package_is_light():
 def test_public_names():
     expected = """Gaussian Ideal Machine Moments Noise SoftMean State cosine cosine_legacy ddim ddpm edm edm_levels flow
     heun levels sample trajectory vp Mixture dpmpp_2m dpmpp_3m unipc_bh1 unipc_bh2 sigma_skip teleport
-    third_cumulant""".split()
+    third_cumulant Local EquivariantLocal Equivariant""".split()
     assert set(expected) <= set(scoremachines.__all__)
     assert len(scoremachines.__all__) == len(set(scoremachines.__all__))
     for name in scoremachines.__all__:
@@ -147,9 +155,14 @@ def test_files_stay_short():
 # Types at run time ----------------------------------------------------------------------------------------------
 
 TYPED = """
+import sys
 import warnings
 warnings.filterwarnings("ignore", message=".torch.jit.script. is deprecated")
 from typing import Self
+import scoremachines.kernel
+compiled = ("scoremachines.kernel", "scoremachines.vectors")  # numba compiles functions only as they are written
+for name in [name for name in sys.modules if name.startswith("scoremachines") and name not in compiled]:
+    del sys.modules[name]
 from beartype import BeartypeConf, FrozenDict, beartype
 from jaxtyping import TypeCheckError, install_import_hook
 
@@ -157,8 +170,8 @@ checked = beartype(conf=BeartypeConf(hint_overrides=FrozenDict({Self: object})))
 with install_import_hook("scoremachines", "__main__.checked"):
     import scoremachines
     from scoremachines import *
-    from scoremachines import bases, classifier, cumulants, features, frames, metrics, plot, polynomial
-    from scoremachines import quality, solvers
+    from scoremachines import bases, classifier, compare, cumulants, features, frames, metrics, plot, polynomial
+    from scoremachines import quality, solvers, windows
     from scoremachines.teleport import baselines, draw, gaussian_kl, gaussian_w2, noisy_law, teleported_law
 import torch
 
@@ -208,6 +221,24 @@ polynomial.WaveletPolynomial.fit(data.split(6), wavelet).coefficient_machine.den
 found = cumulants.cumulants(data.split(6), chunk=7)
 third_cumulant(data, population=True), cumulants.displacement(found, torch.ones(2))
 found.onset, sigma_skip(found, 0.1)
+table = windows.WindowTable.of(levels(cosine_legacy, [0.9, 0.5])[:2], (3, 1))
+windows.published("mnist-unet-zeros").at(0.3), windows.published("cifar10-resnet-circular", "calibrated")
+local = [Local.fit(data.split(6), 5, labels=third), EquivariantLocal.fit(data, table, "zeros", tolerance=1e-3)]
+local += [EquivariantLocal.fit(data, 3, border, third, chunk=7) for border in ("circular", "interior", "zeros")]
+for machine in (*local, local[0].given(third[:3]), local[2].given(third[:3]).to(torch.float64)):
+    for point, noise in ((x, Noise(0.6, 0.8)), (x.double(), Noise(column, column))):
+        machine.denoise_windows(point, noise, (1, 3)), machine.posterior_windows(point, noise, [3])
+        machine.posterior(point, noise).effective, machine.eps(point, noise), machine.score(point, noise)
+        machine.posterior_cov_product(point, noise, point)
+equivariant = Equivariant.fit(data, third, chunk=7)
+for machine in (equivariant, equivariant.given(third[:3]), equivariant.to(torch.float64)):
+    machine.log_density(x, Noise(column, column)), machine.posterior_cov_product(x, Noise(0.6, 0.8), x)
+    machine.score(x, Noise(0.6, 0.8)), machine.denoise(x.double(), Noise(0.6, 0.8))
+walk = levels(cosine_legacy, [0.9, 0.5])
+found = compare.calibrate_windows(local[4], Ideal.fit(data), walk, (1, 3), x)
+found.best, found.median, found.table
+found = compare.local_consistency(x, data, 3, atol=0.1, labels=third, classes=third[:3])
+found.pixels, found.share, found.mean_deviation
 starts = baselines(Moments.of(data), {"pixels": bases.Pixel(), "wavelets": wavelet}, ranks=(3,))
 for start in (*starts.values(), *(start.to(torch.float32) for start in starts.values())):
     teleport(start, x, edm(80.0), edm(5.0)), draw(start, edm(5.0), 2, rng)

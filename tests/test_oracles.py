@@ -20,7 +20,7 @@ D = 6
 # Changes of coordinates -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.quantities("log_density")
+@pytest.mark.quantities("log_density", shape=(D,))
 def test_isotropic_machines_commute_with_every_orthonormal_basis(fit, cloud, x, randn):
     Q = torch.linalg.qr(randn(D, D)).Q
     for noise in (Noise(0.8, 0.6), Noise(1.0, 0.2), Noise(torch.linspace(0.1, 1, 5)[:, None], 0.9)):
@@ -29,14 +29,14 @@ def test_isotropic_machines_commute_with_every_orthonormal_basis(fit, cloud, x, 
         assert_close(there.log_density(x @ Q, noise), here.log_density(x, noise))
 
 
-@pytest.mark.quantities("log_density")
+@pytest.mark.quantities("log_density", shape=(D,))
 def test_a_shift_of_the_data_shifts_the_answer(fit, cloud, x):
     shift, noise = torch.linspace(-1, 1, D).double(), Noise(0.8, 0.6)
     moved = fit(cloud + shift).denoise(x + 0.8 * shift, noise)
     assert_close(moved, fit(cloud).denoise(x, noise) + shift)
 
 
-@pytest.mark.quantities("log_density")
+@pytest.mark.quantities("log_density", shape=(D,))
 def test_only_the_noise_to_signal_ratio_matters(fit, cloud, x):
     machine = fit(cloud)
     for scale in (0.1, 3.0):
@@ -119,7 +119,7 @@ def test_no_denoiser_beats_the_ideal_one_on_its_data(cloud):
 # Schedules at matched signal-to-noise ratio ---------------------------------------------------------------------
 
 
-@pytest.mark.quantities("log_density")
+@pytest.mark.quantities("log_density", shape=(D,))
 @pytest.mark.parametrize("alpha", [lambda s: (1 + s**2) ** -0.5, lambda s: 1 / (1 + s), lambda s: 2 + s])
 def test_schedules_at_matched_snr_give_the_same_end_points(fit, cloud, x, alpha):
     """ddim and the exact flow see only sigma / alpha, once x is divided by alpha."""

@@ -34,7 +34,7 @@ class Dictionary(Machine):
         Raises ValueError if the machine was fitted without labels or has no image of some class.
         """
         if self.labels is None:
-            raise ValueError(f"this {type(self).__name__} was fitted without labels; fit it with labels=... first.")
+            raise ValueError(f"this {type(self).__name__} was fitted without labels; fit it with labels first.")
         check_labels(labels)
         labels = labels.cpu()
         missing = labels[~torch.isin(labels, self.labels)].unique().tolist()
@@ -48,13 +48,13 @@ class Dictionary(Machine):
 
     def _groups(self, count: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield (rows, members): images of the batch and the indices of the training images they are compared with."""
-        if self.classes is None:
-            yield torch.arange(count), None
-            return
-        if len(self.classes) != count:
+        if self.classes is not None and len(self.classes) != count:
             raise ValueError(
                 f"the machine holds classes for {len(self.classes)} images and x has {count}; give it labels for x."
             )
+        if self.classes is None or count == 0:
+            yield torch.arange(count), None
+            return
         for label in self.classes.unique():
             yield (self.classes == label).nonzero()[:, 0], (self.labels == label).nonzero()[:, 0]
 
@@ -78,13 +78,21 @@ def images(data: Tensor | Iterable[Tensor], labels: Tensor | None) -> dict[str, 
     return {"data": data, "labels": labels, "classes": None}
 
 
-def one_level(x: Tensor, noise: Noise, shape: torch.Size, name: str) -> tuple[Tensor, Tensor]:
-    """Return alpha and sigma as (B,), after checking x and that every image has one level with noise in it."""
+def one_level(
+    x: Tensor, noise: Noise, shape: torch.Size, name: str, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Return alpha and sigma as (B,), after checking x and that every image has one level with noise in it.
+
+    dtype: the least precision of the exponents, which 1 / sigma^2 must not overflow.
+    """
     flat, alpha, sigma = flatten(x, noise, shape)
+    if noise.singular:
+        raise ValueError(f"sigma is 0 in some component, where {name} has no weights; use a level with sigma > 0.")
     if alpha.shape[1] > 1:
         raise ValueError(
             f"the noise differs between components, and {name} needs one level for each image; use Ideal or Gaussian."
         )
-    if noise.singular:
-        raise ValueError(f"sigma is 0 in some image, where {name} has no weights; use a level with sigma > 0.")
+    dtype = torch.promote_types(x.dtype, dtype)
+    if not (1 / sigma.to(dtype) ** 2).isfinite().all():
+        raise ValueError(f"sigma is {sigma.min().item():.3g}, where the exponent overflows {dtype}; use a larger one.")
     return alpha[:, 0].expand(len(flat)), sigma[:, 0].expand(len(flat))

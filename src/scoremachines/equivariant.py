@@ -2,7 +2,8 @@
 
 With (T_d y)(v) = y(v + d), indices modulo H and W, the law puts equal mass on every T_d y_i, and
 
-    E[x0 | x] = sum_{i,d} w_i(d) T_d y_i,     w = softmax( (alpha / sigma^2) x . T_d y_i - (alpha^2 / (2 sigma^2)) |y_i|^2 ).
+    E[x0 | x] = sum_{i,d} w_i(d) T_d y_i,
+    w = softmax( (alpha / sigma^2) x . T_d y_i - (alpha^2 / (2 sigma^2)) |y_i|^2 ).
 
 All H W inner products of an image are one circular correlation, and so is the weighted mean: O(H W log H W) operations
 for each image by fast Fourier transforms, in place of (H W)^2. They are done in float64, because the correlation of
@@ -10,13 +11,13 @@ far shifts would round the near ones. Source: Kamb and Ganguli (2025), equations
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from typing import Self
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
@@ -27,7 +28,7 @@ from .stats import SoftMean
 
 @dataclass(frozen=True, eq=False)
 class Equivariant(Dictionary):
-    """The ideal machine of all circular shifts: of all denoisers that commute with shifts, the best on the training set.
+    """The ideal machine of all circular shifts: the best on the training set of all that commute with shifts.
 
     chunk: how many pairs of an image x and a training image are compared at a time, which changes memory and not the
     result. One noise level for each image.
@@ -48,7 +49,7 @@ class Equivariant(Dictionary):
 
     def log_density(self, x: Float[Tensor, "B C H W"], noise: Noise) -> Float[Tensor, " B"]:
         """Return log p(x) = log (1 / (N H W)) sum_{i,d} N(x; alpha T_d y_i, sigma^2 I), in nats."""
-        alpha, sigma = (level.double() for level in one_level(x, noise, self.data.shape[1:], type(self).__name__))
+        sigma = one_level(x, noise, self.data.shape[1:], type(self).__name__, torch.float64)[1].double()
         flat = x.flatten(1).double()
         D = flat.shape[1]
         rest = -(flat**2).sum(1) / (2 * sigma**2) - D * sigma.log() - D / 2 * math.log(2 * math.pi)
@@ -59,7 +60,9 @@ class Equivariant(Dictionary):
 
     def _soft_mean(self, x: Tensor, noise: Noise) -> SoftMean:
         """The softmax over all images and shifts, one row for each x, values of dimension C H W."""
-        alpha, sigma = (level.double() for level in one_level(x, noise, self.data.shape[1:], type(self).__name__))
+        alpha, sigma = (
+            level.double() for level in one_level(x, noise, self.data.shape[1:], type(self).__name__, torch.float64)
+        )
         order, found = [], []
         for members_of, members in self._groups(len(x)):
             data = self._members(members)
@@ -67,7 +70,7 @@ class Equivariant(Dictionary):
                 query = x[rows].double(), alpha[rows], sigma[rows]
                 parts = (
                     _compared(*query, y.to(x.device, torch.float64))
-                    for y in data.split(max(1, self.chunk // len(rows)))
+                    for y in data.split(max(1, self.chunk // max(1, len(rows))))
                 )
                 order.append(rows)
                 found.append(reduce(SoftMean.merge, parts))
@@ -79,6 +82,8 @@ class Equivariant(Dictionary):
 
 def _compared(x: Tensor, alpha: Tensor, sigma: Tensor, y: Tensor) -> SoftMean:
     """The softmax over all shifts of a few images y (n, C, H, W) for images x (B, C, H, W)."""
+    if len(x) == 0:  # which fast Fourier transforms refuse
+        return SoftMean(*x.new_zeros(2, 0), x.flatten(1))
     size = x.shape[2:]
     waves = rfft2(y)
     inner = irfft2((rfft2(x).conj()[:, None] * waves).sum(2), s=size)

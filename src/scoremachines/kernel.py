@@ -9,22 +9,23 @@ with distances in units of 2 sigma^2 ln 2. The base is renewed only when a weigh
 add: a running sum that subtracts would lose the small distances that matter.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numba import njit
 
 from .vectors import (
+    FAR,
+    OPTIONS,
     add,
     add2,
+    add4,
     add_excess,
     add_product,
     add_square,
     beyond,
     clear,
     copy,
-    FAR,
-    FAST,
     keep_nearest,
     multiply,
     renew,
@@ -43,12 +44,18 @@ PIECE = 2 * LANES  # pairs that are skipped together or not at all
 # Planes -------------------------------------------------------------------------------------------------------------
 
 
-@njit(fastmath=FAST)
-def _differences(plane, m, x, y, alpha, query, data, runs):
-    """Fill the rows of a plane, m numbers each, with D_d(v); 0 where either image has no pixel."""
+@njit(**OPTIONS)
+def _differences(plane, m, x, y, alpha, query, data, runs, period):
+    """Fill the rows of a plane, m numbers each, with D_d(v); 0 where either image has no pixel.
+
+    Rows repeat after a period, where windows wrap around.
+    """
     whole = runs[:, 3].sum() * LANES == m
     for row in range(query.size):
         out = plane[row * m : (row + 1) * m]
+        if row >= period:
+            copy(out, plane[(row - period) * m : (row - period + 1) * m])
+            continue
         if query[row] < 0 or not whole:
             clear(out)
         for k in range(len(runs) if query[row] >= 0 else 0):
@@ -58,7 +65,7 @@ def _differences(plane, m, x, y, alpha, query, data, runs):
                 _difference(out[start : start + n], x, query[row], q, y, data[row], d, alpha)
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def _difference(out, x, i, q, y, j, d, alpha):
     """out = sum_c (x_c - alpha y_c)^2 from column q of row i and column d of row j on."""
     q_end, d_end = q + out.size, d + out.size
@@ -71,24 +78,38 @@ def _difference(out, x, i, q, y, j, d, alpha):
             add_square(out, x[c, i, q:q_end], y[c, j, d:d_end], alpha)
 
 
-@njit(fastmath=FAST)
-def _widen(wide, plane, m, first, last, done, p):
+@njit(**OPTIONS)
+def _widen(wide, plane, m, first, last, done, p, period):
     """Sum each row over windows: add to columns first ... last - 1 the neighbours at distances done + 1 ... p.
 
     done is -1 where wide does not hold even the columns themselves.
     """
     for start in range(0, plane.size, m):
         here, out = plane[start : start + m], wide[start + first : start + last]
+        if start >= period * m:
+            copy(out, wide[start + first - period * m : start + last - period * m])
+            continue
         if done < 0 and p == 0:
             copy(out, here[first:last])
         elif done < 0:
             sum3(out, here[first:last], here[first - LANES : last - LANES], here[first + LANES : last + LANES])
-        for j in range(max(done, 1 if done < 0 else 0) + 1, p + 1):
-            k = j * LANES
+        j = max(done, 1 if done < 0 else 0) + 1
+        while j < p:
+            k, l = j * LANES, (j + 1) * LANES
+            a, b, c, d = (
+                here[first - k : last - k],
+                here[first + k : last + k],
+                here[first - l : last - l],
+                here[first + l : last + l],
+            )
+            add4(out, a, b, c, d)
+            j += 2
+        if j == p:
+            k = p * LANES
             add2(out, here[first - k : last - k], here[first + k : last + k])
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def _double(powers, wide, m, top, count, first, n, window):
     """powers[l] = sums over 2^l rows of wide, from row top and column first on, for 1 <= l and 2^l <= window."""
     if window > 3:
@@ -103,7 +124,7 @@ def _double(powers, wide, m, top, count, first, n, window):
         step, level = 2 * step, level + 1
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def _tall(out, here, powers, row, window):
     """out = the sum of rows row ... row + window - 1, the first of which is here, from the sums over powers of two."""
     n, step, level, begun = out.size, 2, 1, False
@@ -128,8 +149,9 @@ def _tall(out, here, powers, row, window):
 class Plan(NamedTuple):
     """The offsets along one axis, for K windows at once; F of them, with planes of at most V rows (or columns).
 
-    shift (F,): d; start, stop (K, F): the pixels served; first, count (F,): the range of v; query, data (F, V): indices of x(v) and
-    y(v + d), -1 outside; runs (F, R, 4): the same as runs (start, query, data, length), a length of 0 for none.
+    shift (F,): d; start, stop (K, F): the pixels served; first, count (F,): the range of v; query, data (F, V): indices
+    of x(v) and y(v + d), -1 outside; runs (F, R, 4): the same as runs (start, query, data, length), a length of 0 for
+    none; period: the planes repeat after so many rows.
     """
 
     shift: np.ndarray
@@ -140,9 +162,10 @@ class Plan(NamedTuple):
     query: np.ndarray
     data: np.ndarray
     runs: np.ndarray
+    period: int
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def _take(state, least, code, u, start, w, dist, scale, y, j, d, now, cut, track):
     """Take distances into the softmax of row u, columns from start on; the values are row j of y, from d on.
 
@@ -169,7 +192,7 @@ def _take(state, least, code, u, start, w, dist, scale, y, j, d, now, cut, track
     return 0
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def _spread(out, x):
     """out (C, H, W * LANES) holds every pixel of x (C, H, W) LANES times."""
     for c in range(x.shape[0]):
@@ -178,7 +201,7 @@ def _spread(out, x):
                 out[c, i, j * LANES : (j + 1) * LANES] = x[c, i, j]
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def _interleave(out, images):
     """out (C, H, W * LANES) holds the images (n, C, H, W), n <= LANES, side by side; missing ones repeat the first."""
     for n in range(LANES):
@@ -189,7 +212,7 @@ def _interleave(out, images):
                     out[c, i, j * LANES + n] = image[c, i, j]
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def _forget(state, least, code, valid):
     """Let the lanes from valid on start afresh."""
     for lane in range(valid, LANES):
@@ -200,31 +223,36 @@ def _forget(state, least, code, valid):
 
 
 class Scratch(NamedTuple):
-    """Working memory of one thread: planes, a row of distances and a row of weights."""
+    """Working memory of one thread: an image x and LANES training images, planes, a row of distances and of weights."""
 
+    query: np.ndarray
+    images: np.ndarray
     plane: np.ndarray
     wide: np.ndarray
     powers: np.ndarray
     dist: np.ndarray
     weights: np.ndarray
 
+    @classmethod
+    def of(cls, shape: tuple[int, int, int], rows: Plan, columns: Plan, window: int) -> Self:
+        """Return memory for images of this shape, these offsets and windows up to this one."""
+        C, H, W = shape
+        size = rows.count.max() * columns.count.max() * LANES
+        sizes = (C, H, W * LANES), (C, H, W * LANES), size, size, (window.bit_length(), size), W * LANES, W * LANES
+        return cls(*(np.empty(one, np.float32) for one in sizes))
 
-@njit(fastmath=FAST, nogil=True, cache=True)
-def compare(x, alpha, scale, images, windows, rows, columns, state, least, code, cut, track):
+
+@njit(nogil=True, cache=True, **OPTIONS)
+def compare(x, alpha, scale, images, windows, rows, columns, scratch, state, least, code, cut, track):
     """Take the images (N, C, H, W) into the softmax of every query and every window; returns how many pairs it skipped.
 
     x (B, C, H, W) with alpha and scale = log2(e) / (2 sigma^2), both (B,); windows (K,) rise; rows and columns are the
     `Plan`s. state (K, B, 2 + C, H, W * LANES) holds base, mass and totals. With track it holds one more sum, of
     w (dist - base), and least and code (K, B, H, W * LANES) hold the smallest distance and its pair,
-    (tile * F_rows + row) * F_columns + column. With cut < FAR, runs of pairs are skipped that all weigh less than 2^-cut
-    against one that is kept.
+    (tile * F_rows + row) * F_columns + column. With cut < FAR, runs of pairs are skipped that all weigh less than
+    2^-cut against one that is kept.
     """
-    C, H, W = x.shape[1:]
-    y, query = np.empty((C, H, W * LANES), np.float32), np.empty((C, H, W * LANES), np.float32)
-    size = rows.count.max() * columns.count.max() * LANES
-    planes = np.empty((8, size), np.float32)
-    dist, weights = np.empty(W * LANES, np.float32), np.empty(W * LANES, np.float32)
-    scratch = Scratch(planes[0], planes[1], planes[2:], dist, weights)
+    query, y = scratch.query, scratch.images
     F, G, skipped = rows.count.size, columns.count.size, 0
     for tile in range((len(images) - 1) // LANES, -1, -1):  # the last tile may be ragged, and goes first
         part = images[tile * LANES : (tile + 1) * LANES]
@@ -235,30 +263,33 @@ def compare(x, alpha, scale, images, windows, rows, columns, state, least, code,
                 f, g, now = pair // G, pair % G, tile * F * G + pair
                 m, count = columns.count[g] * LANES, rows.count[f]
                 plane, done = scratch.plane[: count * m], -1
-                _differences(plane, m, query, y, alpha[b], rows.query[f, :count], rows.data[f], columns.runs[g])
+                _differences(
+                    plane, m, query, y, alpha[b], rows.query[f, :count], rows.data[f], columns.runs[g], rows.period
+                )
                 for k in range(len(windows)):
                     if rows.start[k, f] < rows.stop[k, f] and columns.start[k, g] < columns.stop[k, g]:
                         _sum_windows(scratch, plane.size, m, windows[k], done, k, f, g, rows, columns)
                         done = windows[k] // 2
                         held = state[k, b], least[k, b], code[k, b]
                         at = windows[k], k, f, g
-                        skipped += _take_windows(scratch, m, at, rows, columns, held, scale[b], y, now, cut, track)
+                        lanes = _take_windows(scratch, m, at, rows, columns, held, scale[b], y, now, cut, track)
+                        skipped += lanes // LANES * len(part)
         if len(part) < LANES:
             _forget(state, least, code, len(part))
     return skipped
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def _sum_windows(scratch, size, m, window, done, k, f, g, rows, columns):
     """Sum the plane along rows, and down columns over powers of two, for one window and one offset."""
     p, left = window // 2, (columns.start[k, g] - columns.first[g]) * LANES
     n = (columns.stop[k, g] - columns.start[k, g]) * LANES
-    _widen(scratch.wide[:size], scratch.plane[:size], m, left, left + n, done, p)
+    _widen(scratch.wide[:size], scratch.plane[:size], m, left, left + n, done, p, rows.period)
     top, count = rows.start[k, f] - p - rows.first[f], rows.stop[k, f] - rows.start[k, f] + 2 * p
     _double(scratch.powers, scratch.wide, m, top, count, left, n, window)
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def _take_windows(scratch, m, at, rows, columns, held, scale, y, now, cut, track):
     """Take the distances of one window and one offset into the softmax, row by row; returns how many were skipped."""
     window, k, f, g = at

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .kernel import FAR, LANES, Plan, compare
+from .kernel import FAR, LANES, Plan, Scratch, compare
 from .offsets import Matches, Nearest, indices, offsets
 from .stats import SoftMean
 
@@ -59,7 +59,8 @@ def _match(x, alpha, scale, images, first, windows, plans, cut, track) -> tuple[
     held = shape[:2] + shape[3:] if track else (len(windows), B, 1, 1)
     least, code = np.full(held, FAR), np.full(held, -1, np.int32)
     arrays = x.numpy(), alpha.numpy(), scale.float().numpy(), images.numpy(), np.array(windows)
-    skipped = compare(*arrays, *plans, state, least, code, np.float32(cut), track)
+    scratch = Scratch.of((C, H, W), *plans, max(windows))
+    skipped = compare(*arrays, *plans, scratch, state, least, code, np.float32(cut), track)
     soft = [_soft_mean(one, scale, C) for one in _split(state)]
     if not track:
         return [Matches(one, None) for one in soft], skipped
@@ -68,7 +69,7 @@ def _match(x, alpha, scale, images, first, windows, plans, cut, track) -> tuple[
 
 
 def _soft_mean(state: np.ndarray, scale: Tensor, channels: int) -> SoftMean:
-    """Join the lanes of one window: state (B, S, H, W, LANES); a sum beyond the totals becomes the sum of log weights."""
+    """Join the lanes of one window: state (B, S, H, W, LANES); a sum beyond the totals turns into log weights."""
     base, mass, *sums = np.moveaxis(state, 1, 0)
     bits = scale.double().numpy()[:, None, None, None]
     least = base.min(-1, keepdims=True)
@@ -103,17 +104,18 @@ def _plan(length: int, windows: tuple[int, ...], border: str) -> Plan:
     served = [{offset.shift: offset for offset in offsets(length, window // 2, border)} for window in windows]
     shifts = sorted(set().union(*served))
     spans = [[(one[d].start, one[d].stop) if d in one else (0, 0) for d in shifts] for one in served]
-    start, stop = np.moveaxis(np.array(spans), -1, 0)
+    start, stop = np.ascontiguousarray(np.moveaxis(np.array(spans), -1, 0))
     half = np.array(windows)[:, None] // 2
     first = np.where(start < stop, start - half, length).min(0)
     last = np.where(start < stop, stop + half, -length).max(0)
-    index = [indices(a, b, d, length, border) for a, b, d in zip(first, last, shifts, strict=True)]
+    index = [indices(a, b, d, length, border) for a, b, d in zip(first.tolist(), last.tolist(), shifts, strict=True)]
     width = max(last - first)
     query, data = (np.array([[*one, *[-1] * (width - len(one))] for one in axis]) for axis in zip(*index, strict=True))
     runs = [_runs(*pair) for pair in index]
     most = max(map(len, runs))
     padded = np.array([[*one, *[(0, 0, 0, 0)] * (most - len(one))] for one in runs])
-    return Plan(np.array(shifts), start, stop, first, last - first, query, data, padded)
+    period = length if border == "circular" else int(width)
+    return Plan(np.array(shifts), start, stop, first, last - first, query, data, padded, period)
 
 
 def _runs(query: tuple[int, ...], data: tuple[int, ...]) -> list[tuple[int, int, int, int]]:

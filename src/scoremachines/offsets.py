@@ -62,9 +62,12 @@ def _span(length: int, p: int, border: str, d: int) -> tuple[int, int]:
 
 
 def indices(start: int, stop: int, d: int, length: int, border: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return where x(v) and y(v + d) lie in the image, for v = start ... stop - 1; -1 in both where one lies outside."""
+    """Return where x(v) and y(v + d) lie in the image, for v = start ... stop - 1; -1 in both if one is outside."""
     wrapped = {"circular": (True, True), "interior": (True, False)}.get(border, (False, False))
-    pairs = [tuple(w % length if wrap else w for w, wrap in zip((v, v + d), wrapped)) for v in range(start, stop)]
+    pairs = [
+        tuple(w % length if wrap else w for w, wrap in zip((v, v + d), wrapped, strict=True))
+        for v in range(start, stop)
+    ]
     pairs = [pair if all(0 <= w < length for w in pair) else (-1, -1) for pair in pairs]
     return tuple(i for i, _ in pairs), tuple(j for _, j in pairs)
 
@@ -125,7 +128,7 @@ def matches(
 
     Differentiable with respect to x, on any device, in the precision of x.
     """
-    rows = min(len(x), pairs)
+    rows = max(1, min(len(x), pairs))
     step = pairs // rows
     blocks = []
     for some in torch.arange(len(x), device=x.device).split(rows):
@@ -145,7 +148,7 @@ def _match(x: Tensor, alpha: Tensor, sigma: Tensor, y: Tensor, first: int, windo
 def _met(
     x: Tensor, alpha: Tensor, scale: Tensor, y: Tensor, first: int, window: int, row: Offset, column: Offset
 ) -> Matches:
-    """The matches at one offset: softmax and minimum over the images, nothing at pixels that the offset does not serve."""
+    """The matches at one offset: softmax and minimum over the images; nothing at pixels it does not serve."""
     plane = _at(x, row.query, column.query)[:, None] - alpha * _at(y, row.data, column.data)
     distance = _box(_box(plane.square().sum(2), window, 2), window, 3)
     logits = -scale * distance
@@ -160,10 +163,10 @@ def _met(
         return pad(plane, around, value=empty).flatten()
 
     soft = SoftMean(
-        pixels(peak, -torch.inf), pixels(weights.sum(1), 0), pad(total, around).movedim(1, -1).flatten(0, -2)
+        pixels(peak, -torch.inf), pixels(weights.sum(1), 0.0), pad(total, around).movedim(1, -1).flatten(0, -2)
     )
     nearest = distance.min(1)
-    image = pixels(nearest.indices + first, -1)
+    image = pixels(nearest.indices + first, -1.0)
     shift = torch.tensor([row.shift, column.shift], device=x.device).expand(len(image), 2)
     return Matches(soft, Nearest(pixels(nearest.values, torch.inf), image, shift))
 

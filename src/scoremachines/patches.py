@@ -16,13 +16,14 @@ Source: Kamb and Ganguli (2025), equations 7 to 10 and 39 to 41.
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Self
 
 import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from . import lanes, offsets
+from . import offsets
 from .conditional import Dictionary, images, one_level
 from .noise import Noise
 from .offsets import Matches
@@ -89,48 +90,50 @@ class PatchMachine(Dictionary):
         return self._posteriors(x, noise, self._asked(windows))
 
     def _asked(self, windows: Iterable[int]) -> tuple[int, ...]:
-        windows = tuple(windows)
+        windows = tuple(windows) if isinstance(windows, Iterable) else ()
         if not windows:
-            raise ValueError("windows is empty, expected at least one odd number of pixels.")
+            raise ValueError("windows names no window, expected a sequence of odd numbers of pixels.")
         for window in windows:
             check_window(window)
         self._check_sizes(windows)
         return windows
 
     def _check_sizes(self, windows: tuple[int, ...]) -> None:
-        size = min(self.data.shape[2:])
-        if self.border in ("circular", "interior") and max(windows) > size:
+        H, W = self.data.shape[2:]
+        if self.border in ("circular", "interior") and max(windows) > min(H, W):
             raise ValueError(
-                f"the window is {max(windows)} and the images measure {' x '.join(map(str, self.data.shape[2:]))}; with "
-                f'border="{self.border}" expected a window of at most {size}.'
+                f'the window is {max(windows)} and the images measure {H} x {W}; with border="{self.border}" expected '
+                f"a window of at most {min(H, W)}."
             )
 
     def _denoise(self, x: Tensor, noise: Noise, windows: tuple[int, ...] | None) -> Tensor:
         parts = [
             (rows, torch.stack([_planes(one.soft.mean[:, : x.shape[1]], len(rows), x) for one in found]))
-            for rows, _, found, _ in self._passes(x, noise, windows, track=False)
+            for rows, _, _, found, _ in self._passes(x, noise, windows, track=False)
         ]
         return torch.cat([planes for _, planes in parts], 1)[:, _order(parts)].to(x)
 
     def _posteriors(self, x: Tensor, noise: Noise, windows: tuple[int, ...] | None) -> list[Posterior]:
-        parts, skipped = [], 0.0
-        for rows, members, found, share in self._passes(x, noise, windows, track=True):
-            parts.append((rows, [_facts(one, members, len(rows), x) for one in found]))
-            skipped += share * len(rows) / len(x)
-        order = _order(parts)
+        parts, skipped, pairs = [], 0, 0
+        for rows, members, own, found, count in self._passes(x, noise, windows, track=True):
+            images = torch.arange(len(self.data)) if members is None else members
+            sizes = [len(images) * self.patches_per_image(window) for window in own]
+            parts.append((rows, [_facts(*one, images, len(rows), x) for one in zip(found, sizes, strict=True)]))
+            skipped, pairs = skipped + count, pairs + len(rows) * int(sum(size.sum() for size in sizes))
+        order, share = _order(parts), skipped / max(1, pairs)
         by_window = zip(*(facts for _, facts in parts), strict=True)
-        return [Posterior(*(torch.cat(one)[order] for one in zip(*facts, strict=True)), skipped) for facts in by_window]
+        return [Posterior(*(torch.cat(one)[order] for one in zip(*facts, strict=True)), share) for facts in by_window]
 
     def _passes(
         self, x: Tensor, noise: Noise, windows: tuple[int, ...] | None, track: bool
-    ) -> Iterator[tuple[Tensor, Tensor | None, list[Matches], float]]:
-        """Yield (rows, members, matches for each window, share of pairs skipped) for rows that share images and windows."""
+    ) -> Iterator[tuple[Tensor, Tensor | None, tuple[int, ...], list[Matches], int]]:
+        """Yield (rows, members, windows, matches, pairs skipped) for rows that share images and windows."""
         alpha, sigma = one_level(x, noise, self.data.shape[1:], type(self).__name__)
         log_snr = 2 * (alpha.double().log() - sigma.double().log())
         for rows, members in self._groups(len(x)):
             for some, own in self._windowed(rows, log_snr, windows):
                 query = x[some], alpha[some], sigma[some]
-                yield some, members, *self._matches(query, self._members(members), own, track)
+                yield some, members, own, *self._matches(query, self._members(members), own, track)
 
     def patches_per_image(self, window: int) -> Int64[Tensor, "H W"]:
         """Return how many patches of one training image each pixel is compared with."""
@@ -148,24 +151,25 @@ class PatchMachine(Dictionary):
         """Yield (rows, windows): the windows asked for with all rows, or else each of the machine's with its rows."""
         if windows is not None:
             yield rows, windows
-        elif isinstance(self.window, int):
-            yield rows, (self.window,)
+        elif isinstance(self.window, int) or len(rows) == 0:
+            yield rows, (self.window if isinstance(self.window, int) else self.window.windows[0],)
         else:
             own = torch.tensor([self.window.at(value) for value in log_snr[rows].tolist()])
             yield from ((rows[own == window], (int(window),)) for window in own.unique())
 
     def _matches(
         self, query: tuple[Tensor, Tensor, Tensor], data: Tensor, windows: tuple[int, ...], track: bool
-    ) -> tuple[list[Matches], float]:
+    ) -> tuple[list[Matches], int]:
         rising = tuple(sorted(set(windows)))
-        if _compilable(query[0]):
+        if _compilable(query[0]) and len(query[0]):
+            from . import lanes  # numba takes a moment to load, and only the kernel needs it
+
             count = max(1, self.chunk // lanes.LANES)
             found, skipped = lanes.matches(*query, data, rising, self.border, count, self._cut(data), track)
         else:
             wide = [one.to(torch.promote_types(one.dtype, torch.float32)) for one in query]
             found, skipped = [offsets.matches(*wide, data, one, self.border, self.chunk) for one in rising], 0
-        pairs = len(query[0]) * len(data) * sum(int(self.patches_per_image(window).sum()) for window in rising)
-        return [found[rising.index(window)] for window in windows], skipped / pairs
+        return [found[rising.index(window)] for window in windows], skipped
 
     def _cut(self, data: Tensor) -> float:
         """How many bits below a kept weight all n skipped ones may lie: n 2^-cut (max y - min y) = tolerance."""
@@ -231,16 +235,17 @@ class EquivariantLocal(PatchMachine):
 
 def _planes(rows: Tensor, count: int, x: Tensor) -> Tensor:
     """Rows (B H W, channels) as images (B, channels, H, W)."""
-    return rows.reshape(count, *x.shape[2:], -1).movedim(-1, 1)
+    return rows.reshape(count, *x.shape[2:], rows.shape[1]).movedim(-1, 1)
 
 
-def _facts(matches: Matches, members: Tensor | None, count: int, x: Tensor) -> tuple[Tensor, ...]:
-    """The fields of a `Posterior`, but the last, for some images of the batch."""
+def _facts(matches: Matches, size: Tensor, members: Tensor, count: int, x: Tensor) -> tuple[Tensor, ...]:
+    """The fields of a `Posterior`, but the last, for some images of the batch; size (H, W): patches at each pixel."""
     mean = _planes(matches.soft.mean, count, x)
     shape = (count, *x.shape[2:])
-    entropy = (matches.soft.logsumexp.reshape(shape) - mean[:, -1]).clamp(min=0)
+    most = size.to(mean.device).log().to(mean.dtype)  # the clamp concerns rounding, far from all patches
+    entropy = (matches.soft.logsumexp.reshape(shape) - mean[:, -1]).clamp(min=0).minimum(most)
     nearest = matches.nearest
-    image = nearest.image if members is None else members.to(nearest.image.device)[nearest.image]
+    image = members.to(nearest.image.device)[nearest.image]
     shift = nearest.shift.reshape(*shape, 2)
     row = (torch.arange(shape[1], device=shift.device)[:, None] + shift[..., 0]) % shape[1]
     column = (torch.arange(shape[2], device=shift.device) + shift[..., 1]) % shape[2]
@@ -264,5 +269,5 @@ def _check(window: int | WindowTable, chunk: int, tolerance: float) -> None:
         check_window(window)
     if type(chunk) is not int or chunk < 1:
         raise ValueError(f"chunk is {chunk}, expected at least one pair of images at a time.")
-    if not 0 <= tolerance < math.inf:
+    if not isinstance(tolerance, Real) or not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance is {tolerance}, expected a change of pixels that is not negative, 0 for none.")

@@ -16,7 +16,9 @@ ROUND = np.float32(1.5 * 2**23)  # adding it leaves the nearest whole number in 
 # 2^g = sum_k POWERS[k] g^k for |g| <= 1/2 within 2e-7
 POWERS = tuple(np.float32(c) for c in (1.0, 0.69314718, 0.24022651, 0.05550347, 0.00961813, 0.00133336))
 C0, C1, C2, C3, C4, C5 = POWERS
-FAST = {"contract", "nsz"}  # fused products; sums keep their order
+# Fused products, while sums keep their order; and no reference counts, which would cost more than a short row does, so
+# that nothing here may allocate memory.
+OPTIONS = {"fastmath": {"contract", "nsz"}, "_nrt": False}
 
 
 @intrinsic
@@ -31,7 +33,7 @@ def _float(context, x):
     return types.float32(types.int32), lambda c, builder, s, args: builder.bitcast(args[0], ir.FloatType())
 
 
-@njit(inline="always", fastmath=FAST)
+@njit(inline="always", **OPTIONS)
 def exp2(e):
     """2^e for e <= 126, by a polynomial and an addition to the exponent's bits."""
     e = e if e > FLOOR else FLOOR
@@ -40,70 +42,76 @@ def exp2(e):
     return _float(_bits(C0 + g * (C1 + g * (C2 + g * (C3 + g * (C4 + g * C5))))) + (_bits(r) << 23))
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def clear(out):
     for i in range(out.size):
         out[i] = 0
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def copy(out, a):
     for i in range(out.size):
         out[i] = a[i]
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def square(out, x, y, a):
     for i in range(out.size):
         d = x[i] - a * y[i]
         out[i] = d * d
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def add_square(out, x, y, a):
     for i in range(out.size):
         d = x[i] - a * y[i]
         out[i] += d * d
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def square3(out, x0, x1, x2, y0, y1, y2, a):
     for i in range(out.size):
         d0, d1, d2 = x0[i] - a * y0[i], x1[i] - a * y1[i], x2[i] - a * y2[i]
         out[i] = d0 * d0 + d1 * d1 + d2 * d2
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def sum(out, a, b):
     for i in range(out.size):
         out[i] = a[i] + b[i]
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def sum3(out, a, b, c):
     for i in range(out.size):
         out[i] = a[i] + b[i] + c[i]
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def add(out, a):
     for i in range(out.size):
         out[i] += a[i]
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def add2(out, a, b):
     for i in range(out.size):
         out[i] += a[i] + b[i]
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
+def add4(out, a, b, c, d):
+    for i in range(out.size):
+        out[i] += (a[i] + b[i]) + (c[i] + d[i])
+
+
+@njit(**OPTIONS)
 def add_product(out, w, y):
     for i in range(out.size):
         out[i] += w[i] * y[i]
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def weigh(w, base, dist, scale):
     """w = 2^(scale (base - dist)); returns a negative number if some exponent exceeds RENEW."""
     over = np.int32(0)
@@ -114,7 +122,7 @@ def weigh(w, base, dist, scale):
     return over
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def renew(w, base, dist, scale):
     """Lower the base to dist where that is smaller; w is the factor 2^(scale (new base - base)) for the sums."""
     for i in range(w.size):
@@ -123,27 +131,27 @@ def renew(w, base, dist, scale):
         base[i] = new
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def multiply(out, w):
     for i in range(out.size):
         out[i] *= w[i]
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def add_excess(out, w, base, dist):
     """out += w (dist - base)."""
     for i in range(out.size):
         out[i] += w[i] * (dist[i] - base[i])
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def shift_excess(out, mass, base, dist):
     """What `renew` adds to the sum of w (dist - base), before it lowers the base: mass (base - new base)."""
     for i in range(out.size):
         out[i] += mass[i] * (base[i] - dist[i] if dist[i] < base[i] and mass[i] > 0 else np.float32(0))
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def keep_nearest(least, code, dist, now):
     for i in range(least.size):
         nearer = dist[i] < least[i]
@@ -151,7 +159,7 @@ def keep_nearest(least, code, dist, now):
         code[i] = now if nearer else code[i]
 
 
-@njit(fastmath=FAST)
+@njit(**OPTIONS)
 def beyond(base, dist, scale, cut):
     """Whether scale (base - dist) < -cut all along the row."""
     sign = np.int32(-1)
