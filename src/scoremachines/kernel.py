@@ -38,7 +38,7 @@ from .vectors import (
 )
 
 LANES = 32
-PIECE = 2 * LANES  # pairs that are skipped together or not at all
+PIECE = 8 * LANES  # pairs that are skipped together or not at all
 
 
 # Planes -------------------------------------------------------------------------------------------------------------
