@@ -19,7 +19,6 @@ For "zeros" two windows meet exactly when they overlap the border alike. Source:
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache, reduce
-from itertools import product
 from typing import Self
 
 import torch
@@ -122,59 +121,87 @@ def matches(
     images: Float[Tensor, "n C H W"],
     window: int,
     border: str,
-    pairs: int,
+    planes: int,
 ) -> Matches:
-    """Return the matches of all pixels of x among the patches of the images, so many pairs of images at a time.
+    """Return the matches of all pixels of x among the patches of the images, so many planes at a time.
 
     Differentiable with respect to x, on any device, in the precision of x.
     """
-    rows = max(1, min(len(x), pairs))
-    step = pairs // rows
+    rows = max(1, min(len(x), planes))
+    step = min(len(images), planes // rows)
+    together = max(1, planes // (rows * step))
     blocks = []
     for some in torch.arange(len(x), device=x.device).split(rows):
         query = x[some], alpha[some], sigma[some]
-        found = (_match(*query, images[n : n + step].to(x), n, window, border) for n in range(0, len(images), step))
+        parts = ((n, images[n : n + step].to(x)) for n in range(0, len(images), step))
+        found = (_match(*query, y, n, window, border, together) for n, y in parts)
         blocks.append(reduce(Matches.merge, found))
     return Matches.cat(blocks)
 
 
-def _match(x: Tensor, alpha: Tensor, sigma: Tensor, y: Tensor, first: int, window: int, border: str) -> Matches:
-    """The matches among a few images, numbered from first."""
-    pairs = product(*(offsets(length, window // 2, border) for length in x.shape[2:]))
-    alpha, scale = alpha[:, None, None, None, None], (1 / (2 * sigma**2))[:, None, None, None]
-    return reduce(Matches.merge, (_met(x, alpha, scale, y, first, window, *pair) for pair in pairs))
+def _match(
+    x: Tensor, alpha: Tensor, sigma: Tensor, y: Tensor, first: int, window: int, border: str, together: int
+) -> Matches:
+    """The matches among a few images, numbered from first; some offsets along rows are taken together."""
+    alpha, scale = (level.reshape(-1, *[1] * 5) for level in (alpha, 1 / (2 * sigma**2)))
+    rows, columns = (offsets(length, window // 2, border) for length in x.shape[2:])
+    found = []
+    for k in range(0, len(columns), together):
+        some = _Columns.of(columns[k : k + together], x, window, border)
+        found += [_met(x, alpha, scale[:, 0], y, first, window, row, some) for row in rows]
+    return reduce(Matches.merge, found)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Some offsets along rows: shift (K,), served (K, W), and where x(v) and y(v + d) lie, (K, W + 2p)."""
+
+    shift: Tensor
+    served: Tensor
+    query: Tensor
+    data: Tensor
+
+    @classmethod
+    def of(cls, columns: Sequence[Offset], x: Tensor, window: int, border: str) -> Self:
+        W, p = x.shape[3], window // 2
+        served = [[one.start <= u < one.stop for u in range(W)] for one in columns]
+        index = [indices(-p, W + p, one.shift, W, border) for one in columns]
+        shift, query, data = [one.shift for one in columns], *zip(*index, strict=True)
+        return cls(*(torch.tensor(part, device=x.device) for part in (shift, served, query, data)))
 
 
 def _met(
-    x: Tensor, alpha: Tensor, scale: Tensor, y: Tensor, first: int, window: int, row: Offset, column: Offset
+    x: Tensor, alpha: Tensor, scale: Tensor, y: Tensor, first: int, window: int, row: Offset, columns: _Columns
 ) -> Matches:
-    """The matches at one offset: softmax and minimum over the images; nothing at pixels it does not serve."""
-    plane = _at(x, row.query, column.query)[:, None] - alpha * _at(y, row.data, column.data)
-    distance = _box(_box(plane.square().sum(2), window, 2), window, 3)
+    """The matches at some offsets: softmax and minimum over them and the images; nothing at pixels not served."""
+    plane = _at(x, row.query, columns.query)[:, None] - alpha * _at(y, row.data, columns.data)
+    distance = _box(_box(plane.square().sum(2), window, 2), window, 4)
+    distance = distance.masked_fill(~columns.served, torch.inf)
     logits = -scale * distance
-    peak = logits.amax(1)
-    weights = (logits - peak[:, None]).exp()
-    inner = slice(window // 2, -(window // 2) or None)
-    total = torch.einsum("bnhw,nchw->bchw", weights, _at(y, row.data[inner], column.data[inner]))
-    total = torch.cat([total, (weights * logits).sum(1, keepdim=True)], 1)
-    around = (column.start, x.shape[3] - column.stop, row.start, x.shape[2] - row.stop)
+    peak = logits.amax((1, 3))
+    weights = (logits - peak.where(peak > -torch.inf, 0)[:, None, :, None]).exp()
+    p, W = window // 2, x.shape[3]
+    values = _at(y, row.data[p : len(row.data) - p], columns.data[:, p : p + W])
+    total = torch.einsum("bnhkw,nchkw->bchw", weights, values)
+    energy = (weights * logits.where(columns.served, 0)).sum((1, 3))
+    around = (0, 0, row.start, x.shape[2] - row.stop)
 
     def pixels(plane: Tensor, empty: float) -> Tensor:
         return pad(plane, around, value=empty).flatten()
 
-    soft = SoftMean(
-        pixels(peak, -torch.inf), pixels(weights.sum(1), 0.0), pad(total, around).movedim(1, -1).flatten(0, -2)
-    )
-    nearest = distance.min(1)
-    image = pixels(nearest.indices + first, -1.0)
-    shift = torch.tensor([row.shift, column.shift], device=x.device).expand(len(image), 2)
+    total = pad(torch.cat([total, energy[:, None]], 1), around).movedim(1, -1).flatten(0, -2)
+    soft = SoftMean(pixels(peak, -torch.inf), pixels(weights.sum((1, 3)), 0.0), total)
+    nearest = distance.movedim((1, 3), (3, 4)).flatten(3).min(3)
+    image = pixels(nearest.indices // len(columns.shift) + first, -1.0)
+    column = columns.shift[pixels(nearest.indices % len(columns.shift), 0.0)]
+    shift = torch.stack([torch.full_like(column, row.shift), column], 1)
     return Matches(soft, Nearest(pixels(nearest.values, torch.inf), image, shift))
 
 
-def _at(x: Tensor, rows: tuple[int, ...], columns: tuple[int, ...]) -> Tensor:
-    """Return x at these rows and columns, 0 at index -1."""
-    i, j = (torch.tensor(index, device=x.device) for index in (rows, columns))
-    return x[:, :, i.clamp(min=0)[:, None], j.clamp(min=0)] * ((i >= 0)[:, None] & (j >= 0))
+def _at(x: Tensor, rows: tuple[int, ...], columns: Tensor) -> Tensor:
+    """Return x (N, C, H, W) at these rows (h,) and columns (K, V), as (N, C, h, K, V); 0 at index -1."""
+    i = torch.tensor(rows, device=x.device)[:, None, None]
+    return x[:, :, i.clamp(min=0), columns.clamp(min=0)] * ((i >= 0) & (columns >= 0))
 
 
 def _box(plane: Tensor, window: int, axis: int) -> Tensor:

@@ -61,10 +61,10 @@ class PatchMachine(Dictionary):
     """What local machines share: windows, the pass over all pairs of patches, and its by-products.
 
     window: an odd number of pixels or a `WindowTable`; border: see `offsets`; chunk: how many pairs of an image x and a
-    training image are compared at a time, which bounds memory and changes nothing else; tolerance: the kernel leaves out
-    runs of patches that together change no pixel of D(x) by more than this, 0 for none. It saves exponentials, a quarter
-    of the work, where the weights are concentrated, and nothing where they are not. Images in float32 on a processor go
-    through a compiled kernel, all others through torch; half precision is computed in float32.
+    training image are compared at a time, at one offset, which bounds memory and changes nothing else; tolerance: the
+    kernel leaves out runs of patches that together change no pixel of D(x) by more than this, 0 for none. That saves
+    exponentials, a quarter of the work, where the weights are concentrated, and nothing where they are not. Images in
+    float32 on a processor go through a compiled kernel, all others through torch; half precision is computed in float32.
     """
 
     window: int | WindowTable
