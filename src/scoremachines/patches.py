@@ -64,7 +64,7 @@ class PatchMachine(Dictionary):
     training image are compared at a time, at one offset, which bounds memory and changes nothing else; tolerance: the
     kernel leaves out runs of patches that together change no pixel of D(x) by more than this, 0 for none. That saves
     exponentials, a quarter of the work, where the weights are concentrated, and nothing where they are not. Images in
-    float32 on a processor go through a compiled kernel, all others through torch; half precision is computed in float32.
+    float32 on a processor go through a compiled kernel, all others through torch, half precision in float32.
     """
 
     window: int | WindowTable
