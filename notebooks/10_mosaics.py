@@ -1120,26 +1120,6 @@ Markdown("\n".join(lines))
 #
 # One more caution. The captions of the paper speak of $r^2$. The public evaluation script computes $r$. The numbers above are as printed. If they are $r$, then 0.95 means $r^2=0.90$.
 #
-# ### At full size
-#
-# What do mosaics of photographs look like? Each row is a seed with a class of its own.
-#
-# :::{figure} ../results/paper/10_mosaics/cifar10/fig-mosaics-samples.png
-# :name: fig-mosaics-samples-cifar10
-# :alt: Three rows of six small colour images, for the classes aeroplane, car and bird. The first image of each row is a photograph, the second a shifted photograph; the third to fifth show coloured regions with soft shapes and grain; the last is a photograph.
-# :width: 100%
-#
-# {numref}`fig-mosaics-samples` in the paper profile, on CIFAR-10, class-conditional, with the published windows. Columns are machines, rows are seeds of the first three classes. The ideal machine, the local one and the equivariant local one with zero borders have 3000 images of the class, the other two 500.
-# :::
-#
-# :::{figure} ../results/paper/10_mosaics/fashion/fig-mosaics-samples.png
-# :name: fig-mosaics-samples-fashion
-# :alt: Three rows of six small grey images of clothing, for the classes T-shirt, trousers and pullover. The first image of each row is clean; the third and fourth show garment-like shapes put together from parts; the fifth shows such parts without a frame; the last is a training image.
-# :width: 100%
-#
-# The same on Fashion-MNIST. Parts of a garment that are farther apart than the window at their noise level are decided on independently. This is how {cite:t}`kamb2025creativity` explain sleeves and trouser legs in excess.
-# :::
-#
 # ### The published windows
 #
 # The next two figures repeat {numref}`fig-mosaics-windows` on the data sets that the published windows belong to. Both readings of the index are drawn.
@@ -1261,15 +1241,7 @@ for label, (field, spec) in ROWS.items():
 Markdown("\n".join(lines)) if results else None
 
 # %% [markdown]
-# The last two rows are the test of the interior dictionary at $t=1$, on the data set of the riddle and on two others. {numref}`fig-mosaics-border-mnist` has the other noise levels. The rows of consistent pixels are strict: half a grey level of 255.
-#
-# :::{figure} ../results/paper/10_mosaics/mnist/fig-mosaics-border.png
-# :name: fig-mosaics-border-mnist
-# :alt: Left, samples of strokes on black above, and samples with more strokes below. Right, two lines of calibrated windows against noise.
-# :width: 100%
-#
-# {numref}`fig-mosaics-border` in the paper profile, on MNIST. The published windows for a network with circular padding are, at the same times $t=1$, 0.95, 0.9, 0.8, 0.7, 0.6 and 0.5, as calibrated: {glue:text}`riddle`.
-# :::
+# The last two rows are the test of the interior dictionary at $t=1$, on the data set of the riddle and on two others. The rows of consistent pixels are strict: half a grey level of 255.
 #
 # ## Exercises
 #
