@@ -740,3 +740,20 @@ def test_a_machine_is_frozen(border):
     for field in fields(machine):
         with pytest.raises(AttributeError):
             setattr(machine, field.name, None)
+
+
+def test_what_is_not_a_number_stays_so():
+    x = torch.zeros(2, 1, 5, 5)
+    x[0, 0, 2, 2] = torch.nan
+    found = Local.fit(torch.rand(3, 1, 5, 5), 3).denoise(x, edm(1.0))
+    assert found[0, 0, 1:4, 1:4].isnan().all()
+    assert found[1].isfinite().all()
+
+
+def test_forward_derivatives_are_kept():
+    machine, x = Local.fit(torch.rand(3, 1, 5, 5), 3), torch.rand(2, 1, 5, 5)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        tangent = torch.autograd.forward_ad.unpack_dual(machine.denoise(dual, edm(1.0))).tangent
+    expected = torch.func.jvp(lambda x: machine.denoise(x, edm(1.0)), (x,), (torch.ones_like(x),))[1]
+    assert_close(tangent, expected)

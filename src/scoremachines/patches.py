@@ -162,7 +162,7 @@ class PatchMachine(Dictionary):
         self, query: tuple[Tensor, Tensor, Tensor], data: Tensor, windows: tuple[int, ...], track: bool
     ) -> tuple[list[Matches], int]:
         rising = tuple(sorted(set(windows)))
-        if _compilable(query[0]) and len(query[0]):
+        if _compilable(query[0], data):
             from . import lanes  # numba takes a moment to load, and only the kernel needs it
 
             count = max(1, self.chunk // lanes.LANES)
@@ -174,8 +174,10 @@ class PatchMachine(Dictionary):
 
     def _cut(self, data: Tensor) -> float:
         """How many bits below a kept weight all n skipped ones may lie: n 2^-cut (max y - min y) = tolerance."""
+        if self.tolerance == 0:
+            return math.inf
         spread = float(data.max() - data.min())
-        if self.tolerance == 0 or spread == 0:
+        if spread == 0:
             return math.inf
         return max(0.0, math.log2(len(data) * data.shape[2:].numel() * spread / self.tolerance))
 
@@ -259,10 +261,16 @@ def _order(parts: list[tuple[Tensor, object]]) -> Tensor:
     return torch.cat([rows for rows, _ in parts]).argsort()
 
 
-def _compilable(x: Tensor) -> bool:
-    """Whether the kernel may serve x: float32 on a processor, outside of any differentiation."""
-    differentiated = x.requires_grad or torch._C._are_functorch_transforms_active()
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not differentiated
+def _compilable(x: Tensor, data: Tensor) -> bool:
+    """Whether the kernel may serve x: float32 on a processor, outside of any differentiation, and not beyond 10^15.
+
+    Where the squares of the differences overflow, or x is not a number, torch says so in its result.
+    """
+    tangent = torch.autograd.forward_ad.unpack_dual(x).tangent is not None
+    if x.requires_grad or data.requires_grad or tangent or torch._C._are_functorch_transforms_active():
+        return False
+    plain = x.device.type == data.device.type == "cpu" and x.dtype == torch.float32
+    return plain and len(x) > 0 and bool(x.abs().max() < 1e15)
 
 
 def _check(window: int | WindowTable, chunk: int, tolerance: float) -> None:
