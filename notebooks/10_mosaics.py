@@ -897,7 +897,7 @@ axes[1].legend(frameon=False, fontsize=10, loc="lower center", bbox_to_anchor=(0
 fig
 
 # %% [markdown]
-# The circular machine draws images with a mean grey value of {glue:text}`bright_circular:.2f`; training images have {glue:text}`bright_training:.2f`. With interior patches it is {glue:text}`bright_interior:.2f`: strokes fill the frame. The calibration explains a riddle of the published tables. All rise with the noise, except the one for MNIST with circular padding, which falls back from 11 to 3 in the last steps. Ours does the same when the dictionary is the interior one, and does not when patches are wrapped. That is consistent with the dictionary as the cause. No network is needed to see it: at high noise all equivariant machines should agree with the equivariant ideal, and an interior dictionary cannot, except with windows so small that nearly all patches are interior.
+# The circular machine draws images with a mean grey value of {glue:text}`bright_circular:.2f`; training images have {glue:text}`bright_training:.2f`. With interior patches it is {glue:text}`bright_interior:.2f`: strokes fill the frame. The calibration bears on a riddle of the published tables. All rise with the noise, except the one for MNIST with circular padding, which falls back from 11 to 3 in the last steps. With the interior dictionary our calibration keeps the smallest window at all of these levels, and with wrapped patches it does not. So an interior dictionary favours small windows at high noise, which is consistent with the dictionary as the cause. No network is needed to see it: at high noise all equivariant machines should agree with the equivariant ideal, and an interior dictionary cannot, except with windows so small that nearly all patches are interior.
 #
 # ### One step off, and the first step
 #
@@ -1086,6 +1086,10 @@ record("sweep_count", count)
 #
 # (mosaics-reported)=
 # ## What the paper reports, what we get
+#
+# :::{note}
+# The results at full size are not part of this version. Where a table has no number of ours, what the text says of MNIST, Fashion-MNIST and CIFAR-10 comes from trial runs on few images.
+# :::
 #
 # {cite:t}`kamb2025creativity` compare their machines with trained networks, from the same seed: a network of 150 steps, a machine of 19 evaluations, correlation over pixels, median over 100 seeds. We have no network yet. But the same seeds can be given to the machines, and how they correlate *with each other* limits what such a table can tell. Our rows are from the paper profile: {ref}`full-size images <reproducing>` at $32\times32$ pixels, with a random part of the training images, for each class where the published networks know the class.
 
