@@ -109,10 +109,9 @@ def _check_calibration(machine: PatchMachine, windows: tuple[int, ...], x: Tenso
 def _scores(machine: PatchMachine, state: State, windows: tuple[int, ...], criterion: str) -> Float64[Tensor, "K S"]:
     """The criterion for each window and start; in float64, since at high noise all angles are small."""
     alpha, sigma = float(state.noise.alpha), float(state.noise.sigma)
-    eps = lambda x0: (state.x.double() - alpha * x0.double()) / sigma  # noqa: E731
-    measure, target = CRITERIA[criterion][0], eps(state.x0)
-    found = machine.denoise_windows(state.x, state.noise, windows)
-    return torch.stack([measure(target, eps(x0)) for x0 in found])
+    x0 = torch.cat([state.x0[None], machine.denoise_windows(state.x, state.noise, windows)])
+    target, *found = (state.x.double() - alpha * x0.double()) / sigma
+    return torch.stack([CRITERIA[criterion][0](target, eps) for eps in found])
 
 
 # Mosaics of training patches ----------------------------------------------------------------------------------------

@@ -78,6 +78,12 @@ def images(data: Tensor | Iterable[Tensor], labels: Tensor | None) -> dict[str, 
     return {"data": data, "labels": labels, "classes": None}
 
 
+def check_chunk(chunk: int) -> None:
+    """Raise ValueError unless chunk is a whole number of pairs, at least 1."""
+    if type(chunk) is not int or chunk < 1:
+        raise ValueError(f"chunk is {chunk}, expected at least one pair of images at a time.")
+
+
 def one_level(
     x: Tensor, noise: Noise, shape: torch.Size, name: str, dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
-from .conditional import Dictionary, images, one_level
+from .conditional import Dictionary, check_chunk, images, one_level
 from .noise import Noise
 from .stats import SoftMean
 
@@ -31,7 +31,8 @@ class Equivariant(Dictionary):
     """The ideal machine of all circular shifts: the best on the training set of all that commute with shifts.
 
     chunk: how many pairs of an image x and a training image are compared at a time, which changes memory and not the
-    result. One noise level for each image.
+    result. One noise level for each image. The transforms round inner products by about 1e-16 |x| |y|, so log weights
+    by this over sigma^2: images on [-1, 1] need a sigma of at least about 1e-5 for exact weights.
     """
 
     chunk: int
@@ -39,30 +40,30 @@ class Equivariant(Dictionary):
     @classmethod
     def fit(cls, data: Tensor | Iterable[Tensor], labels: Int[Tensor, " N"] | None = None, chunk: int = 2048) -> Self:
         """Keep the images (N, C, H, W), or the batches of an iterable; labels (N,) allow `given`."""
-        if type(chunk) is not int or chunk < 1:
-            raise ValueError(f"chunk is {chunk}, expected at least one pair of images at a time.")
+        check_chunk(chunk)
         return cls(**images(data, labels), chunk=chunk)
 
     def denoise(self, x: Float[Tensor, "B C H W"], noise: Noise) -> Float[Tensor, "B C H W"]:
         """Return sum_{i,d} w_i(d) T_d y_i. Source: chapter "Locality and equivariance"."""
-        return self._soft_mean(x, noise).mean.reshape(x.shape).to(x)
+        return self._soft_mean(x, *self._levels(x, noise)).mean.reshape(x.shape).to(x)
 
     def log_density(self, x: Float[Tensor, "B C H W"], noise: Noise) -> Float[Tensor, " B"]:
         """Return log p(x) = log (1 / (N H W)) sum_{i,d} N(x; alpha T_d y_i, sigma^2 I), in nats."""
-        sigma = one_level(x, noise, self.data.shape[1:], type(self).__name__, torch.float64)[1].double()
+        alpha, sigma = self._levels(x, noise)
         flat = x.flatten(1).double()
         D = flat.shape[1]
         rest = -(flat**2).sum(1) / (2 * sigma**2) - D * sigma.log() - D / 2 * math.log(2 * math.pi)
         counts = torch.empty(len(x), dtype=torch.float64, device=x.device)
         for rows, members in self._groups(len(x)):
             counts[rows] = len(self._members(members)) * x.shape[2] * x.shape[3]
-        return (self._soft_mean(x, noise).logsumexp - counts.log() + rest).to(x)
+        return (self._soft_mean(x, alpha, sigma).logsumexp - counts.log() + rest).to(x)
 
-    def _soft_mean(self, x: Tensor, noise: Noise) -> SoftMean:
+    def _levels(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
+        alpha, sigma = one_level(x, noise, self.data.shape[1:], type(self).__name__, torch.float64)
+        return alpha.double(), sigma.double()
+
+    def _soft_mean(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> SoftMean:
         """The softmax over all images and shifts, one row for each x, values of dimension C H W."""
-        alpha, sigma = (
-            level.double() for level in one_level(x, noise, self.data.shape[1:], type(self).__name__, torch.float64)
-        )
         order, found = [], []
         for members_of, members in self._groups(len(x)):
             data = self._members(members)

@@ -9,11 +9,15 @@ with distances in units of 2 sigma^2 ln 2. The base is renewed only when a weigh
 add: a running sum that subtracts would lose the small distances that matter.
 """
 
+from pathlib import Path
 from typing import NamedTuple, Self
+from zlib import crc32
 
 import numpy as np
 from numba import njit
 
+from . import vectors
+from .plans import Plan
 from .vectors import (
     FAR,
     OPTIONS,
@@ -146,25 +150,6 @@ def _tall(out, here, powers, row, window):
 # The pass over the images -------------------------------------------------------------------------------------------
 
 
-class Plan(NamedTuple):
-    """The offsets along one axis, for K windows at once; F of them, with planes of at most V rows (or columns).
-
-    shift (F,): d; start, stop (K, F): the pixels served; first, count (F,): the range of v; query, data (F, V): indices
-    of x(v) and y(v + d), -1 outside; runs (F, R, 4): the same as runs (start, query, data, length), a length of 0 for
-    none; period: the planes repeat after so many rows.
-    """
-
-    shift: np.ndarray
-    start: np.ndarray
-    stop: np.ndarray
-    first: np.ndarray
-    count: np.ndarray
-    query: np.ndarray
-    data: np.ndarray
-    runs: np.ndarray
-    period: int
-
-
 @njit(**OPTIONS)
 def _take(state, least, code, u, start, w, dist, scale, y, j, d, now, cut, track):
     """Take distances into the softmax of row u, columns from start on; the values are row j of y, from d on.
@@ -242,8 +227,8 @@ class Scratch(NamedTuple):
         return cls(*(np.empty(one, np.float32) for one in sizes))
 
 
-@njit(nogil=True, cache=True, **OPTIONS)
-def compare(x, alpha, scale, images, windows, rows, columns, scratch, state, least, code, cut, track):
+@njit(**OPTIONS)
+def _compare(x, alpha, scale, images, windows, rows, columns, scratch, state, least, code, cut, track):
     """Take the images (N, C, H, W) into the softmax of every query and every window; returns how many pairs it skipped.
 
     x (B, C, H, W) with alpha and scale = log2(e) / (2 sigma^2), both (B,); windows (K,) rise; rows and columns are the
@@ -313,3 +298,17 @@ def _take_windows(scratch, m, at, rows, columns, held, scale, y, now, cut, track
                 w = scratch.weights[: some.size]
                 skipped += _take(*held, u, start * LANES + a, w, some, scale, y, j, d, now, cut, track)
     return skipped
+
+
+def _kept_on_disk(digest):
+    """numba compiles anew when this file changes, or a number in a closure; so the digest of `vectors` is in one."""
+
+    @njit(nogil=True, cache=True, **OPTIONS)
+    def kept(*arguments):
+        digest  # noqa: B018
+        return _compare(*arguments)
+
+    return kept
+
+
+compare = _kept_on_disk(crc32(Path(vectors.__file__).read_bytes()))

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .kernel import FAR, LANES, Plan, Scratch, compare
-from .offsets import Matches, Nearest, indices, offsets
+from .kernel import FAR, LANES, Scratch, compare
+from .offsets import Matches, Nearest
+from .plans import Plan
 from .stats import SoftMean
 
 
@@ -34,7 +35,7 @@ def matches(
     infinite for an exact result. Without track the matches hold neither log weights nor nearest patches.
     """
     query = x.contiguous(), alpha.contiguous(), (math.log2(math.e) / 2 / sigma.double() ** 2)
-    plans = [_plan(length, windows, border) for length in x.shape[2:]]
+    plans = [Plan.of(length, windows, border) for length in x.shape[2:]]
     workers = torch.get_num_threads()
     share = -(-len(images) // (LANES * workers)) * LANES
     starts = range(0, len(images), share)
@@ -61,10 +62,10 @@ def _match(x, alpha, scale, images, first, windows, plans, cut, track) -> tuple[
     arrays = x.numpy(), alpha.numpy(), scale.float().numpy(), images.numpy(), np.array(windows)
     scratch = Scratch.of((C, H, W), *plans, max(windows))
     skipped = compare(*arrays, *plans, scratch, state, least, code, np.float32(cut), track)
-    soft = [_soft_mean(one, scale, C) for one in _split(state)]
+    soft = [_soft_mean(_split(one), scale, C) for one in state]
     if not track:
         return [Matches(one, None) for one in soft], skipped
-    found = (_nearest_of(*pair, first, plans) for pair in zip(_split(least), _split(code), strict=True))
+    found = (_nearest_of(*pair, first, plans) for pair in zip(map(_split, least), map(_split, code), strict=True))
     return [Matches(*pair) for pair in zip(soft, found, strict=True)], skipped
 
 
@@ -97,37 +98,3 @@ def _split(array: np.ndarray) -> np.ndarray:
     """Give the lanes an axis of their own, in float64 unless they hold whole numbers."""
     array = array.reshape(*array.shape[:-1], -1, LANES)
     return array if array.dtype == np.int32 else array.astype(np.float64)
-
-
-def _plan(length: int, windows: tuple[int, ...], border: str) -> Plan:
-    """Return the offsets along an axis of this length, for all windows."""
-    served = [{offset.shift: offset for offset in offsets(length, window // 2, border)} for window in windows]
-    shifts = sorted(set().union(*served))
-    spans = [[(one[d].start, one[d].stop) if d in one else (0, 0) for d in shifts] for one in served]
-    start, stop = np.ascontiguousarray(np.moveaxis(np.array(spans), -1, 0))
-    half = np.array(windows)[:, None] // 2
-    first = np.where(start < stop, start - half, length).min(0)
-    last = np.where(start < stop, stop + half, -length).max(0)
-    index = [indices(a, b, d, length, border) for a, b, d in zip(first.tolist(), last.tolist(), shifts, strict=True)]
-    width = max(last - first)
-    query, data = (np.array([[*one, *[-1] * (width - len(one))] for one in axis]) for axis in zip(*index, strict=True))
-    runs = [_runs(*pair) for pair in index]
-    most = max(map(len, runs))
-    padded = np.array([[*one, *[(0, 0, 0, 0)] * (most - len(one))] for one in runs])
-    period = length if border == "circular" else int(width)
-    return Plan(np.array(shifts), start, stop, first, last - first, query, data, padded, period)
-
-
-def _runs(query: tuple[int, ...], data: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
-    """The stretches along which both indices rise one by one, as (start, query, data, length)."""
-    found = []
-    for k, (i, j) in enumerate(zip(query, data, strict=True)):
-        if i >= 0 and found and k == found[-1][0] + found[-1][3] and _follows(found[-1], i, j):
-            found[-1] = (*found[-1][:3], found[-1][3] + 1)
-        elif i >= 0:
-            found.append((k, i, j, 1))
-    return found
-
-
-def _follows(run: tuple[int, int, int, int], i: int, j: int) -> bool:
-    return i == run[1] + run[3] and j == run[2] + run[3]

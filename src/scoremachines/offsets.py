@@ -179,18 +179,20 @@ def _met(
     distance = distance.masked_fill(~columns.served, torch.inf)
     logits = -scale * distance
     peak = logits.amax((1, 3))
-    weights = (logits - peak.where(peak > -torch.inf, 0)[:, None, :, None]).exp()
+    lower = logits - peak.where(peak > -torch.inf, 0)[:, None, :, None]
+    weights = lower.exp()
     p, W = window // 2, x.shape[3]
     values = _at(y, row.data[p : len(row.data) - p], columns.data[:, p : p + W])
-    total = torch.einsum("bnhkw,nchkw->bchw", weights, values)
-    energy = (weights * logits.where(columns.served, 0)).sum((1, 3))
+    mass, total = weights.sum((1, 3)), torch.einsum("bnhkw,nchkw->bchw", weights, values)
+    energy = (weights * lower.where(columns.served, 0)).sum((1, 3)).double()
+    energy = energy + mass * peak.where(mass > 0, 0).double()  # far away, all log weights are one large number, nearly
     around = (0, 0, row.start, x.shape[2] - row.stop)
 
     def pixels(plane: Tensor, empty: float) -> Tensor:
         return pad(plane, around, value=empty).flatten()
 
     total = pad(torch.cat([total, energy[:, None]], 1), around).movedim(1, -1).flatten(0, -2)
-    soft = SoftMean(pixels(peak, -torch.inf), pixels(weights.sum((1, 3)), 0.0), total)
+    soft = SoftMean(pixels(peak.double(), -torch.inf), pixels(mass.double(), 0.0), total)
     nearest = distance.movedim((1, 3), (3, 4)).flatten(3).min(3)
     image = pixels(nearest.indices // len(columns.shift) + first, -1.0)
     column = columns.shift[pixels(nearest.indices % len(columns.shift), 0.0)]

@@ -24,10 +24,10 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from . import offsets
-from .conditional import Dictionary, images, one_level
+from .conditional import Dictionary, check_chunk, images, one_level
 from .noise import Noise
 from .offsets import Matches
-from .windows import WindowTable, check_window
+from .windows import WindowTable, check_window, log_snr
 
 BORDERS = ("circular", "interior", "zeros")
 
@@ -117,9 +117,9 @@ class PatchMachine(Dictionary):
     def _posteriors(self, x: Tensor, noise: Noise, windows: tuple[int, ...] | None) -> list[Posterior]:
         parts, skipped, pairs = [], 0, 0
         for rows, members, own, found, count in self._passes(x, noise, windows, track=True):
-            images = torch.arange(len(self.data)) if members is None else members
-            sizes = [len(images) * self.patches_per_image(window) for window in own]
-            parts.append((rows, [_facts(*one, images, len(rows), x) for one in zip(found, sizes, strict=True)]))
+            names = torch.arange(len(self.data)) if members is None else members
+            sizes = [len(names) * self.patches_per_image(window) for window in own]
+            parts.append((rows, [_facts(*one, names, len(rows), x) for one in zip(found, sizes, strict=True)]))
             skipped, pairs = skipped + count, pairs + len(rows) * int(sum(size.sum() for size in sizes))
         order, share = _order(parts), skipped / max(1, pairs)
         by_window = zip(*(facts for _, facts in parts), strict=True)
@@ -130,9 +130,8 @@ class PatchMachine(Dictionary):
     ) -> Iterator[tuple[Tensor, Tensor | None, tuple[int, ...], list[Matches], int]]:
         """Yield (rows, members, windows, matches, pairs skipped) for rows that share images and windows."""
         alpha, sigma = one_level(x, noise, self.data.shape[1:], type(self).__name__)
-        log_snr = 2 * (alpha.double().log() - sigma.double().log())
         for rows, members in self._groups(len(x)):
-            for some, own in self._windowed(rows, log_snr, windows):
+            for some, own in self._windowed(rows, alpha, sigma, windows):
                 query = x[some], alpha[some], sigma[some]
                 yield some, members, own, *self._matches(query, self._members(members), own, track)
 
@@ -147,7 +146,7 @@ class PatchMachine(Dictionary):
         return torch.outer(*counts)
 
     def _windowed(
-        self, rows: Tensor, log_snr: Tensor, windows: tuple[int, ...] | None
+        self, rows: Tensor, alpha: Tensor, sigma: Tensor, windows: tuple[int, ...] | None
     ) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
         """Yield (rows, windows): the windows asked for with all rows, or else each of the machine's with its rows."""
         if windows is not None:
@@ -155,7 +154,8 @@ class PatchMachine(Dictionary):
         elif isinstance(self.window, int) or len(rows) == 0:
             yield rows, (self.window if isinstance(self.window, int) else self.window.windows[0],)
         else:
-            own = torch.tensor([self.window.at(value) for value in log_snr[rows].tolist()])
+            at = zip(alpha[rows].tolist(), sigma[rows].tolist(), strict=True)
+            own = torch.tensor([self.window.at(log_snr(Noise(*level))) for level in at])
             yield from ((rows[own == window], (int(window),)) for window in own.unique())
 
     def _matches(
@@ -165,7 +165,7 @@ class PatchMachine(Dictionary):
         if _compilable(query[0], data):
             from . import lanes  # numba takes a moment to load, and only the kernel needs it
 
-            count = max(1, self.chunk // lanes.LANES)
+            count = max(1, self.chunk // (lanes.LANES * len(rising)))
             found, skipped = lanes.matches(*query, data, rising, self.border, count, self._cut(data), track)
         else:
             wide = [one.to(torch.promote_types(one.dtype, torch.float32)) for one in query]
@@ -276,7 +276,6 @@ def _compilable(x: Tensor, data: Tensor) -> bool:
 def _check(window: int | WindowTable, chunk: int, tolerance: float) -> None:
     if not isinstance(window, WindowTable):
         check_window(window)
-    if type(chunk) is not int or chunk < 1:
-        raise ValueError(f"chunk is {chunk}, expected at least one pair of images at a time.")
-    if not isinstance(tolerance, Real) or not 0 <= tolerance < math.inf:
+    check_chunk(chunk)
+    if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 <= tolerance < math.inf:
         raise ValueError(f"tolerance is {tolerance}, expected a change of pixels that is not negative, 0 for none.")
