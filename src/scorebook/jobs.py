@@ -69,10 +69,30 @@ def is_current(job: Job) -> bool:
 
 def _run(root, job):
     executed = root / ".scorebook" / "paper" / f"{job.chapter.stem}.{job.target.stem}.ipynb"
+    job = with_changes(job, hash=_hash(root, job))  # earlier jobs may have taken hours
     seconds = launch(root, with_changes(job, target=executed), os.cpu_count() or 1)
     if seconds is None:
         return False
-    notebook = read_json(executed)
+    if _hash(root, job) != job.hash:
+        print(f"{job.name}: dropped, because what it depends on changed while it ran; run it again.", flush=True)
+        return False
+    _write(job, read_json(executed), seconds)
+    return True
+
+
+def _hash(root, job):
+    """The job's hash by the files as they are now; empty, so never up to date, while one of them cannot be parsed."""
+    try:
+        return paper_job(root, job.chapter, job.target.stem, job.parameters["seed"]).hash
+    except (SyntaxError, ValueError):
+        return ""
+
+
+def _write(job, notebook, seconds):
+    """Exchange the result.
+
+    The old numbers go first and the new ones come last, so an interrupted job is out of date, never mixed.
+    """
     about = results.manifest(notebook, job.parameters["seed"]) | {
         "date": datetime.now(UTC).date().isoformat(),
         "hardware": hardware(),
@@ -80,13 +100,13 @@ def _run(root, job):
         "profile": "paper",
         "seconds": round(seconds, 1),
     }
+    job.target.unlink(missing_ok=True)
     _write_figures(job.target.with_suffix(""), results.figures(notebook))
     replace(job.target, results.dump({"numbers": results.numbers(notebook), "manifest": about}))
-    return True
 
 
 def _write_figures(folder, images):
-    """Exchange the whole folder; the result file comes after it, so an interrupted job is out of date, never mixed."""
+    """Exchange the whole folder."""
     partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -179,11 +179,17 @@ def test_paper_jobs_go_on_after_a_failure_and_resume(book, capfd):
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Executes nothing: every job gets a notebook with one number, larger each time, and one figure named after it."""
+    """Executes nothing: every job gets a notebook with one number, larger each time, and one figure named after it.
+
+    While a job runs, the functions in the list that this returns are called with the number.
+    """
     turn = count(1)
+    meanwhile = []
 
     def launch(root, job, threads):
         number = next(turn)
+        for function in meanwhile:
+            function(number)
         found = notebook(turn=(number, 0.0))
         image = new_output("display_data", {"image/png": PNG})
         found.cells.append(new_code_cell(outputs=[image], metadata={"mystnb": {"figure": {"name": f"fig-{number}"}}}))
@@ -192,6 +198,7 @@ def stand_in(monkeypatch):
         return 1.0
 
     monkeypatch.setattr(jobs, "launch", launch)
+    return meanwhile
 
 
 def test_paper_job_replaces_the_whole_result(book, stand_in):
@@ -205,13 +212,36 @@ def test_paper_job_replaces_the_whole_result(book, stand_in):
     assert read_json(folder / "mnist.json")["numbers"]["turn"]["value"] == 2
 
 
-def test_an_interrupted_paper_job_is_out_of_date(book, stand_in, monkeypatch):
+@pytest.mark.parametrize("earlier", [False, True])
+@pytest.mark.parametrize("step", ["_write_figures", "replace"])
+def test_an_interrupted_paper_job_is_out_of_date(book, stand_in, monkeypatch, step, earlier):
     book.chapter("01_a", "", paper="[mnist]")
-    monkeypatch.setattr(jobs, "replace", lambda path, data: 1 / 0)
+    if earlier:
+        assert jobs.run(book.root) == 0
+    monkeypatch.setattr(jobs, step, lambda path, data: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        jobs.run(book.root)
+        jobs.run(book.root, force=True)
     job = jobs.paper_job(book.root, chapters(book.root)[0], "mnist")
     assert not jobs.is_current(job)
+
+
+def test_a_paper_job_is_signed_with_the_code_that_it_ran(book, stand_in):
+    """The first job is edited while it runs, and dropped; the second starts after the edit, and is kept."""
+    source = book.chapter("01_a", "# %%\nn = 1\n", paper="[mnist, fashion]")
+    stand_in.append(lambda number: source.write_text(source.read_text().replace("n = 1", "n = 2")))
+    assert jobs.run(book.root) == 1
+    chapter = chapters(book.root)[0]
+    assert not jobs.paper_job(book.root, chapter, "mnist").target.is_file()
+    assert jobs.is_current(jobs.paper_job(book.root, chapter, "fashion"))
+
+
+def test_a_broken_edit_stops_no_other_paper_job(book, stand_in, capfd):
+    source = book.chapter("01_a", "# %%\nn = 1\n", paper="[mnist, fashion]")
+    whole = source.read_text()
+    stand_in.append(lambda number: source.write_text(whole.replace("n = 1", "n = (") if number == 1 else whole))
+    assert jobs.run(book.root) == 2
+    assert capfd.readouterr().out.count("changed while it ran; run it again.") == 2
+    assert jobs.run(book.root) == 0
 
 
 @pytest.mark.parametrize(
