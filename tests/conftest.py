@@ -1,5 +1,6 @@
-"""Shared fixtures. A new machine joins the contract suite by one line in MACHINES."""
+"""Shared fixtures and functions. A new machine joins the contract suite by one line in MACHINES."""
 
+import re
 from collections.abc import Callable
 from functools import cache
 from itertools import product
@@ -11,6 +12,7 @@ from torch import Tensor
 from scoremachines import Equivariant, EquivariantLocal, Gaussian, Ideal, Local, Machine, Mixture, Noise
 from scoremachines.bases import DCT
 from scoremachines.polynomial import WaveletPolynomial
+from scoremachines.windows import WindowTable
 
 SHAPE = (1, 2, 3)  # D = 6, which is also the batch size: an axis guessed from its length would go unnoticed elsewhere
 
@@ -36,10 +38,10 @@ MACHINES: dict[str, Callable[[Tensor], Machine]] = {
     "local": lambda data: Local.fit(data, 3),
     "local-tolerant": lambda data: Local.fit(data, 1, chunk=40, tolerance=1e-7),
     "equivariant-local-zeros": lambda data: EquivariantLocal.fit(data, 3, "zeros"),
-    "equivariant-local-circular": lambda data: EquivariantLocal.fit(data, 1, "circular", chunk=3),  # 3 exceeds SHAPE
+    "equivariant-local-circular": lambda data: EquivariantLocal.fit(data, 1, "circular", chunk=50),  # 3 exceeds SHAPE
     "equivariant-local-interior": lambda data: EquivariantLocal.fit(data, 1, "interior"),
     "equivariant": Equivariant.fit,
-    "equivariant-chunked": lambda data: Equivariant.fit(data, chunk=3),
+    "equivariant-chunked": lambda data: Equivariant.fit(data, chunk=25),
 }
 
 
@@ -47,6 +49,39 @@ def shifts(images: Tensor) -> Tensor:
     """All circular shifts of images (N, C, H, W), one after another: (H W N, C, H, W)."""
     steps = product(range(images.shape[2]), range(images.shape[3]))
     return torch.cat([images.roll(step, (2, 3)) for step in steps])
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def pictures(n: int, *shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Images uniform in [-1, 1]."""
+    return (2 * torch.rand(n, *shape, generator=seeded(seed), dtype=torch.float64) - 1).to(dtype)
+
+
+def noisy(data: Tensor, noise: Noise, count: int = 3, seed: int = 1) -> Tensor:
+    """Noisy versions of some of the images, in their dtype."""
+    x0 = data[torch.arange(count) % len(data)]
+    return noise.add(x0, torch.randn(x0.shape, generator=seeded(seed), dtype=torch.float64).to(x0))
+
+
+def patch_machine(data: Tensor, window: int | WindowTable, border: str = "zeros", **options) -> Machine:
+    """A patch machine by its border; patches of the same place only are the border "same"."""
+    if border == "same":
+        return Local.fit(data, window, **options)
+    return EquivariantLocal.fit(data, window, border, **options)
+
+
+def one_sentence(text: str) -> bool:
+    return re.fullmatch(r"([^.\n]|\.(?=\S))+\.", text) is not None
+
+
+def refused(match: str, f: Callable, *args, **options) -> None:
+    """The call raises a ValueError that matches, in one sentence."""
+    with pytest.raises(ValueError, match=match) as error:
+        f(*args, **options)
+    assert one_sentence(str(error.value)), str(error.value)
 
 
 # The samples of a machine's law where those are not the data themselves

@@ -14,14 +14,11 @@ from torch.testing import assert_close
 
 from scoremachines.classifier import Classifier, train
 from scoremachines.data import load
+from tests.conftest import seeded
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS = {path.stem: path for path in (ROOT / "results" / "classifiers").glob("*.safetensors")}
 ORIGIN = {"name": "stripes", "sha256": "0" * 64}
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def stripes(count, rng):

@@ -1,7 +1,8 @@
 """Calibration against references of known windows, and local consistency against mosaics made by hand."""
 
-import re
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from math import inf, nan
 
 import pytest
@@ -21,26 +22,13 @@ from scoremachines import (
     trajectory,
 )
 from scoremachines.compare import Calibration, Consistency, calibrate_windows, local_consistency
-from scoremachines.patches import EquivariantLocal, Local
 from scoremachines.windows import WindowTable, log_snr
+from tests.conftest import patch_machine, refused
 
 GRID = levels(cosine_legacy, [0.9, 0.6, 0.3])  # and the clean level
 NOISY = tuple(GRID[:-1])
 WINDOWS = (1, 3, 5)
 BORDERS = ("same", "zeros", "interior", "circular")
-
-
-def refused(call, words: str) -> None:
-    """The call raises ValueError with these words, in one sentence."""
-    with pytest.raises(ValueError, match=words) as error:
-        call()
-    assert re.fullmatch(r"([^.\n]|\.(?=\S))+\.", str(error.value)), str(error.value)
-
-
-def machine_of(data, window, border="zeros", labels=None):
-    if border == "same":
-        return Local.fit(data, window, labels)
-    return EquivariantLocal.fit(data, window, border, labels)
 
 
 @pytest.fixture
@@ -72,8 +60,8 @@ class Louder(Machine):
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("window", WINDOWS)
 def test_the_window_of_a_patch_machine_is_found(images, starts, window, border, criterion):
-    reference = machine_of(images, window, border)
-    found = calibrate_windows(machine_of(images, 1, border), reference, GRID, WINDOWS, starts, criterion)
+    reference = patch_machine(images, window, border)
+    found = calibrate_windows(patch_machine(images, 1, border), reference, GRID, WINDOWS, starts, criterion)
     assert (found.best == window).all()
     assert found.best.shape == (3, 5)
     assert found.median.tolist() == [window] * 3
@@ -83,17 +71,17 @@ def test_the_window_of_a_patch_machine_is_found(images, starts, window, border, 
 @pytest.mark.parametrize("criterion", ["cosine", "distance"])
 def test_the_table_of_a_patch_machine_is_found(images, starts, criterion):
     table = WindowTable.of(NOISY, [5, 3, 1])
-    reference = machine_of(images, table)
-    found = calibrate_windows(machine_of(images, 3), reference, GRID, WINDOWS, starts, criterion)
+    reference = patch_machine(images, table)
+    found = calibrate_windows(patch_machine(images, 3), reference, GRID, WINDOWS, starts, criterion)
     assert found.table == table
-    repeated = sample(machine_of(images, found.table), starts, GRID)
+    repeated = sample(patch_machine(images, found.table), starts, GRID)
     assert_close(repeated, sample(reference, starts, GRID))
 
 
 def test_compiled_machines_are_calibrated_too(images, starts):
     data, x = images.float(), starts.float()
     table = WindowTable.of(NOISY, [5, 3, 1])
-    found = calibrate_windows(machine_of(data, 1), machine_of(data, table), GRID, WINDOWS, x)
+    found = calibrate_windows(patch_machine(data, 1), patch_machine(data, table), GRID, WINDOWS, x)
     assert found.table == table
     assert found.scores.dtype == torch.float64
 
@@ -101,7 +89,7 @@ def test_compiled_machines_are_calibrated_too(images, starts):
 @pytest.mark.parametrize("criterion", ["cosine", "distance"])
 def test_scores_compare_the_predicted_noise_along_the_trajectories_of_the_reference(images, starts, criterion):
     reference = Gaussian.fit(images)
-    found = calibrate_windows(machine_of(images, 1), reference, GRID, WINDOWS, starts, criterion)
+    found = calibrate_windows(patch_machine(images, 1), reference, GRID, WINDOWS, starts, criterion)
     assert found.levels == NOISY
     assert found.windows == WINDOWS
     assert found.criterion == criterion
@@ -109,14 +97,14 @@ def test_scores_compare_the_predicted_noise_along_the_trajectories_of_the_refere
     for state, by_window in zip(trajectory(reference, starts, GRID), found.scores, strict=False):
         for window, score in zip(WINDOWS, by_window, strict=True):
             a = reference.eps(state.x, state.noise)
-            b = machine_of(images, window).eps(state.x, state.noise)
+            b = patch_machine(images, window).eps(state.x, state.noise)
             expected = metrics.cosine(a, b) if criterion == "cosine" else (metrics.mse(a, b) * 60).sqrt()
             assert_close(score, expected)
 
 
 def test_the_cosine_is_blind_to_the_size_of_the_predicted_noise(images, starts):
     """Twice the noise is the same direction, at another distance."""
-    machine, reference = machine_of(images, 1), machine_of(images, 3)
+    machine, reference = patch_machine(images, 1), patch_machine(images, 3)
     scores = {
         (criterion, factor): calibrate_windows(
             machine, Louder(reference, factor), GRID[:1], WINDOWS, starts, criterion
@@ -132,13 +120,13 @@ def test_the_cosine_is_blind_to_the_size_of_the_predicted_noise(images, starts):
 def test_the_own_window_of_the_machine_plays_no_part(images, starts):
     reference = Gaussian.fit(images)
     own = (1, 5, WindowTable((0.0,), (3,)))
-    found = [calibrate_windows(machine_of(images, w), reference, GRID, WINDOWS, starts).scores for w in own]
+    found = [calibrate_windows(patch_machine(images, w), reference, GRID, WINDOWS, starts).scores for w in own]
     for scores in found[1:]:
         assert_close(scores, found[0], rtol=0, atol=0)
 
 
 def test_starts_do_not_mix(images, starts):
-    machine, reference = machine_of(images, 1), Gaussian.fit(images)
+    machine, reference = patch_machine(images, 1), Gaussian.fit(images)
     together = calibrate_windows(machine, reference, GRID, WINDOWS, starts).scores
     alone = [calibrate_windows(machine, reference, GRID, WINDOWS, x[None]).scores for x in starts]
     assert_close(together, torch.cat(alone, 2))
@@ -146,7 +134,7 @@ def test_starts_do_not_mix(images, starts):
 
 def test_levels_without_signal_are_walked_through(images, starts):
     """From alpha = 0 the reference takes its step, and the first comparison is at the next level."""
-    machine, reference = machine_of(images, 1), machine_of(images, 3)
+    machine, reference = patch_machine(images, 1), patch_machine(images, 3)
     whole = levels(cosine, [1.0, 0.7, 0.4])
     found = calibrate_windows(machine, reference, whole, WINDOWS, starts)
     assert found.levels == tuple(whole[1:3])
@@ -157,13 +145,13 @@ def test_levels_without_signal_are_walked_through(images, starts):
 
 
 def test_the_last_level_may_hold_noise(images, starts):
-    found = calibrate_windows(machine_of(images, 1), machine_of(images, 3), GRID[:2], WINDOWS, starts)
+    found = calibrate_windows(patch_machine(images, 1), patch_machine(images, 3), GRID[:2], WINDOWS, starts)
     assert found.levels == NOISY[:2]
 
 
 def test_conditional_machines_are_calibrated_for_the_classes_of_the_starts(images, starts):
     labels, classes = torch.arange(12) % 2, torch.tensor([0, 1, 1, 0, 1])
-    machine, reference = machine_of(images, 1, labels=labels), machine_of(images, 3, labels=labels)
+    machine, reference = patch_machine(images, 1, labels=labels), patch_machine(images, 3, labels=labels)
     found = calibrate_windows(machine.given(classes), reference.given(classes), GRID, WINDOWS, starts)
     assert_close(found.scores[:, 1], torch.ones(3, 5).double())
     unconditional = calibrate_windows(machine, reference.given(classes), GRID, WINDOWS, starts)
@@ -195,23 +183,22 @@ def test_of_equally_good_windows_the_smallest_is_best(criterion):
 
 
 def test_what_cannot_be_calibrated_gets_one_sentence(images, starts):
-    machine, reference = machine_of(images, 3), Gaussian.fit(images)
-    call = lambda *given, **more: lambda: calibrate_windows(*given, **more)  # noqa: E731
-    refused(call(reference, machine, GRID, WINDOWS, starts), "Gaussian has no windows")
-    refused(call(machine, reference, GRID, WINDOWS, starts, "angle"), "criterion is 'angle'")
+    machine, reference = patch_machine(images, 3), Gaussian.fit(images)
+    refused("Gaussian has no windows", calibrate_windows, reference, machine, GRID, WINDOWS, starts)
+    refused("criterion is 'angle'", calibrate_windows, machine, reference, GRID, WINDOWS, starts, "angle")
     for windows in ((), (5, 3), (3, 3)):
-        refused(call(machine, reference, GRID, windows, starts), "rising")
+        refused("rising", calibrate_windows, machine, reference, GRID, windows, starts)
     for windows in ((3, 4), (3.0,)):
-        refused(call(machine, reference, GRID, windows, starts), "odd whole number")
+        refused("odd whole number", calibrate_windows, machine, reference, GRID, windows, starts)
     for pure in ([Noise(0.0, 1.0)], [Noise(1.0, 0.0)], []):
-        refused(call(machine, reference, pure, WINDOWS, starts), "no level has both")
+        refused("no level has both", calibrate_windows, machine, reference, pure, WINDOWS, starts)
     by_image = Noise(1.0, torch.ones(5, 1, 1, 1))
-    refused(call(machine, reference, [by_image], WINDOWS, starts), "expected one number")
-    refused(call(machine, reference, [0.5], WINDOWS, starts), "expected a Noise")
+    refused("expected one number", calibrate_windows, machine, reference, [by_image], WINDOWS, starts)
+    refused("expected a Noise", calibrate_windows, machine, reference, [0.5], WINDOWS, starts)
     for x in (starts[0], starts[:0], starts.long(), None):
-        refused(call(machine, reference, GRID, WINDOWS, x), "expected floating images")
-    refused(call(machine, reference, GRID, WINDOWS, starts[:, :1]), "shape")
-    refused(call(machine_of(images, 3, "circular"), reference, GRID, (3, 7), starts), "window")
+        refused("expected floating images", calibrate_windows, machine, reference, GRID, WINDOWS, x)
+    refused("shape", calibrate_windows, machine, reference, GRID, WINDOWS, starts[:, :1])
+    refused("window", calibrate_windows, patch_machine(images, 3, "circular"), reference, GRID, (3, 7), starts)
 
 
 # Mosaics --------------------------------------------------------------------------------------------------------
@@ -234,23 +221,22 @@ def drawn(*black, size=8):
 def centres_by_loops(x, data, window, border):
     """The centre of the nearest patch for every pixel of one image, by going through all patches."""
     p, (H, W) = window // 2, x.shape[1:]
+    everywhere = list(product(range(H), range(W)))
 
-    def patch(y, i, j):
+    def patches(y, i, j):
         cells = [(i + a, j + b) for a in range(-p, p + 1) for b in range(-p, p + 1)]
         inside = [border == "circular" or (0 <= r < H and 0 <= c < W) for r, c in cells]
-        return inside, torch.stack([y[:, r % H, c % W] * ok for (r, c), ok in zip(cells, inside, strict=True)])
+        return torch.stack([y[:, :, r % H, c % W] * ok for (r, c), ok in zip(cells, inside, strict=True)], 1)
 
-    found = torch.empty_like(x)
-    for i in range(H):
-        for j in range(W):
-            overlap, query = patch(x, i, j)
-            places = [(r, c) for r in range(H) for c in range(W)] if border != "same" else [(i, j)]
-            if border == "zeros":  # the same place, along an axis on which the window reaches beyond the border
-                rows, columns = ([k] if k < p or k >= n - p else range(p, n - p) for k, n in ((i, H), (j, W)))
-                places = [(r, c) for r in rows for c in columns]
-            options = [(patch(y, r, c)[1], y[:, r, c]) for y in data for r, c in places]
-            found[:, i, j] = min(options, key=lambda pair: (query - pair[0]).square().sum().item())[1]
-            assert border == "circular" or any(overlap)
+    found, keys = torch.empty_like(x), {place: patches(data, *place) for place in everywhere}
+    for i, j in everywhere:
+        places = everywhere if border != "same" else [(i, j)]
+        if border == "zeros":  # the same place, along an axis on which the window reaches beyond the border
+            rows, columns = ([k] if k < p or k >= n - p else range(p, n - p) for k, n in ((i, H), (j, W)))
+            places = list(product(rows, columns))
+        distance = [(patches(x[None], i, j) - keys[place]).square().sum((1, 2)) for place in places]
+        centres = [data[:, :, r, c] for r, c in places]
+        found[:, i, j] = torch.cat(centres)[torch.cat(distance).argmin()]
     return found
 
 
@@ -359,7 +345,7 @@ def test_batches_of_data_serve(images):
 
 
 def test_patch_machines_come_nearer_to_mosaics_with_more_steps(images, randn):
-    machine, x = machine_of(images, 3, "circular"), 12 * randn(4, 2, 5, 6)
+    machine, x = patch_machine(images, 3, "circular"), 12 * randn(4, 2, 5, 6)
     ends = [sample(machine, x, edm_levels(n, 0.001, 12.0)) for n in (2, 60)]
     few, many = (local_consistency(end, images, 3, "circular", atol=0.02) for end in ends)
     assert few.share.mean() < 0.3 < 0.6 < many.share.mean()
@@ -367,7 +353,7 @@ def test_patch_machines_come_nearer_to_mosaics_with_more_steps(images, randn):
 
 
 def test_a_machine_of_two_images_paints_new_mosaics(toy, randn):
-    end = sample(machine_of(toy, 3, "circular"), 12 * randn(16, 1, 8, 8), edm_levels(60, 0.001, 12.0))
+    end = sample(patch_machine(toy, 3, "circular"), 12 * randn(16, 1, 8, 8), edm_levels(60, 0.001, 12.0))
     share = local_consistency(end, toy, 3, "circular", atol=1e-6).share
     assert share.mean() > 0.98
     assert len({tuple(one.flatten().tolist()) for one in end[share == 1]}) > 2  # so most are no training image
@@ -375,21 +361,21 @@ def test_a_machine_of_two_images_paints_new_mosaics(toy, randn):
 
 def test_what_cannot_be_compared_gets_one_sentence(toy):
     x, labels = drawn(), torch.tensor([0, 1])
-    call = lambda *given, atol=0.1, **more: lambda: local_consistency(*given, atol=atol, **more)  # noqa: E731
+    call = partial(local_consistency, atol=0.1)
     for atol in (-0.1, nan, inf, True, "0", None):
-        refused(call(x, toy, 3, atol=atol), "atol is")
-    refused(call(x, toy, 4), "odd whole number")
-    refused(call(x, toy, WindowTable((0.0,), (3,))), "odd whole number")
-    refused(call(x, toy, 3, "reflect"), "border is 'reflect'")
-    refused(call(x, toy, 9, "circular"), "window")
-    refused(call(x, toy, 3, labels=labels), "labels and classes")
-    refused(call(x, toy, 3, classes=labels), "labels and classes")
-    refused(call(x, toy, 3, labels=labels, classes=labels[1:] + 4), "class")
+        refused("atol is", call, x, toy, 3, atol=atol)
+    refused("odd whole number", call, x, toy, 4)
+    refused("odd whole number", call, x, toy, WindowTable((0.0,), (3,)))
+    refused("border is 'reflect'", call, x, toy, 3, "reflect")
+    refused("window", call, x, toy, 9, "circular")
+    refused("labels and classes", call, x, toy, 3, labels=labels)
+    refused("labels and classes", call, x, toy, 3, classes=labels)
+    refused("class", call, x, toy, 3, labels=labels, classes=labels[1:] + 4)
     for bad in (x[0], x[:0], x.long(), [x]):
-        refused(call(bad, toy, 3), "expected floating images")
-    refused(call(x / 0, toy, 3), "NaN or infinite")
-    refused(call(x[..., 1:], toy, 3), "shape")
-    refused(call(x, toy[0], 3), "shape")
+        refused("expected floating images", call, bad, toy, 3)
+    refused("NaN or infinite", call, x / 0, toy, 3)
+    refused("shape", call, x[..., 1:], toy, 3)
+    refused("shape", call, x, toy[0], 3)
 
 
 def test_consistency_reads_its_record():

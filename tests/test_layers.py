@@ -191,9 +191,9 @@ for machine in (Ideal.fit(data, chunk=7), *mixtures, *one_gaussian):
         machine.denoise(x, noise), machine.score(x, noise), machine.eps(x, noise), machine.log_density(x, noise)
         machine.posterior_cov_product(x, noise, x), Machine.posterior_cov_product(machine, x, noise, x)
     machine.to(torch.float64).denoise(x, Noise(0.6, 0.8))
-    for walk in (levels(cosine, [1.0, 0.5]), levels(flow, [1.0, 0.5]), edm_levels(3)):
-        for step in (ddim, heun, ddpm, dpmpp_2m, dpmpp_3m, unipc_bh1, unipc_bh2):
-            sample(machine, x, walk, step, rng)
+for walk in (levels(cosine, [1.0, 0.5]), levels(flow, [1.0, 0.5]), edm_levels(3)):
+    for step in (ddim, heun, ddpm, dpmpp_2m, dpmpp_3m, unipc_bh1, unipc_bh2):
+        sample(machine, x, walk, step, rng)
 Ideal.fit(data).log_weights(x, Noise(0.6, 0.8)), solvers.evaluations(heun, edm_levels(3))
 mixtures[0].log_responsibilities(x, Noise(column, column)), mixtures[1].flow(x, edm(2.0), edm(1.0))
 machine.flow(x, Noise(1.0, 2.0), Noise(1.0, 0.0)), machine.denoised_path(x, Noise(1.0, 2.0), Noise(1.0, 0.5))
@@ -225,7 +225,7 @@ found.onset, sigma_skip(found, 0.1)
 table = windows.WindowTable.of(levels(cosine_legacy, [0.9, 0.5])[:2], (3, 1))
 windows.published("mnist-unet-zeros").at(0.3), windows.published("cifar10-resnet-circular", "calibrated")
 local = [Local.fit(data.split(6), 5, labels=third), EquivariantLocal.fit(data, table, "zeros", tolerance=1e-3)]
-local += [EquivariantLocal.fit(data, 3, border, third, chunk=7) for border in ("circular", "interior", "zeros")]
+local += [EquivariantLocal.fit(data, 3, border, third, chunk=40) for border in ("circular", "interior", "zeros")]
 for machine in (*local, local[0].given(third[:3]), local[2].given(third[:3]).to(torch.float64)):
     for point, noise in ((x, Noise(0.6, 0.8)), (x.double(), Noise(column, column))):
         machine.denoise_windows(point, noise, (1, 3)), machine.posterior_windows(point, noise, [3])

@@ -16,16 +16,13 @@ from scoremachines import Gaussian, Ideal, Machine, Moments, Noise, edm_levels, 
 from scoremachines.clusters import Clusters, kmeans, kmeans_plusplus, nearest, occupied
 from scoremachines.mixture import Mixture
 from scoremachines.softmoments import SoftMoments, raised
+from tests.conftest import seeded
 
 D = 6
 CLEAN = Noise(1.0, 0.0)
 LEVELS = (Noise(0.8, 0.6), Noise(1.0, 0.05), Noise(1.0, 20.0), Noise(0.0, 1.0))
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
 QUANTITIES = ("denoise", "score", "eps", "log_density")
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Window tables: the nearest entry, one table for all schedules, and the two readings of the published ones."""
 
 import math
-import re
 from itertools import pairwise
 
 import pytest
@@ -9,16 +8,10 @@ import torch
 
 from scoremachines import Noise, cosine, cosine_legacy, edm, flow
 from scoremachines.windows import PUBLISHED, WindowTable, check_window, log_snr, published
+from tests.conftest import refused
 
 TABLE = WindowTable((-4.0, 4.0, 0.0), (15, 3, 7))  # in no order
 GRID = [(i, cosine_legacy(i / 20)) for i in range(1, 21)]
-
-
-def refused(call, words: str) -> None:
-    """The call raises ValueError with these words, in one sentence."""
-    with pytest.raises(ValueError, match=words) as error:
-        call()
-    assert re.fullmatch(r"([^.\n]|\.(?=\S))+\.", str(error.value)), str(error.value)
 
 
 # The nearest entry ----------------------------------------------------------------------------------------------
@@ -84,19 +77,19 @@ def test_one_table_serves_every_schedule():
 
 
 def test_bad_tables_get_one_sentence():
-    refused(lambda: WindowTable((0.0, 1.0), (3,)), "2 entries and windows has 1")
-    refused(lambda: WindowTable((), ()), "at least one")
-    refused(lambda: WindowTable([0.0], [3]), "expected two tuples")
-    refused(lambda: WindowTable((0.0, 0.0), (3, 5)), "twice")
+    refused("2 entries and windows has 1", WindowTable, (0.0, 1.0), (3,))
+    refused("at least one", WindowTable, (), ())
+    refused("expected two tuples", WindowTable, [0.0], [3])
+    refused("twice", WindowTable, (0.0, 0.0), (3, 5))
     for number in (math.inf, -math.inf, math.nan, "0", None, True):
-        refused(lambda number=number: WindowTable((number,), (3,)), "finite numbers")
-    refused(lambda: TABLE.at(math.nan), "NaN")
+        refused("finite numbers", WindowTable, (number,), (3,))
+    refused("NaN", TABLE.at, math.nan)
 
 
 @pytest.mark.parametrize("window", [0, 2, -1, 3.0, True, "3", None])
 def test_windows_are_odd_whole_numbers(window):
-    refused(lambda: check_window(window), "odd whole number")
-    refused(lambda: WindowTable((0.0,), (window,)), "odd whole number")
+    refused("odd whole number", check_window, window)
+    refused("odd whole number", WindowTable, (0.0,), (window,))
 
 
 @pytest.mark.parametrize("window", [1, 3, 31])
@@ -105,11 +98,11 @@ def test_odd_windows_pass(window):
 
 
 def test_bad_levels_get_one_sentence():
-    refused(lambda: WindowTable.of([Noise(0.0, 1.0)], [3]), "alpha is 0")
-    refused(lambda: WindowTable.of([Noise(1.0, 0.0)], [3]), "sigma is 0")
-    refused(lambda: WindowTable.of([Noise(1.0, torch.ones(2, 1, 1, 1))], [3]), "sigma of a level has shape")
-    refused(lambda: WindowTable.of([edm(1.0)], [3, 5]), "1 entries and windows has 2")
-    refused(lambda: log_snr(0.5), "of type float")
+    refused("alpha is 0", WindowTable.of, [Noise(0.0, 1.0)], [3])
+    refused("sigma is 0", WindowTable.of, [Noise(1.0, 0.0)], [3])
+    refused("sigma of a level has shape", WindowTable.of, [Noise(1.0, torch.ones(2, 1, 1, 1))], [3])
+    refused("1 entries and windows has 2", WindowTable.of, [edm(1.0)], [3, 5])
+    refused("of type float", log_snr, 0.5)
 
 
 # Published tables -----------------------------------------------------------------------------------------------
@@ -173,6 +166,6 @@ def test_another_schedule_is_another_grid():
 
 
 def test_unknown_names_get_one_sentence():
-    refused(lambda: published("cifar10"), "cifar10-resnet-zeros")
-    refused(lambda: published("mnist-unet-zeros", "both"), "calibrated")
-    refused(lambda: published("mnist-unet-zeros", "calibrated", cosine), "alpha is 0")  # at t = 1
+    refused("cifar10-resnet-zeros", published, "cifar10")
+    refused("calibrated", published, "mnist-unet-zeros", "both")
+    refused("alpha is 0", published, "mnist-unet-zeros", "calibrated", cosine)  # at t = 1

@@ -89,7 +89,7 @@ def one_level(
 ) -> tuple[Tensor, Tensor]:
     """Return alpha and sigma as (B,), after checking x and that every image has one level with noise in it.
 
-    dtype: the least precision of the exponents, which 1 / sigma^2 must not overflow.
+    dtype: the least precision of the exponents |x - alpha y|^2 / sigma^2, which must not overflow.
     """
     flat, alpha, sigma = flatten(x, noise, shape)
     if noise.singular:
@@ -99,6 +99,6 @@ def one_level(
             f"the noise differs between components, and {name} needs one level for each image; use Ideal or Gaussian."
         )
     dtype = torch.promote_types(x.dtype, dtype)
-    if not (1 / sigma.to(dtype) ** 2).isfinite().all():
+    if not (4 * shape.numel() / sigma.to(dtype) ** 2).isfinite().all():  # the largest |x - y|^2 for pixels in [-1, 1]
         raise ValueError(f"sigma is {sigma.min().item():.3g}, where the exponent overflows {dtype}; use a larger one.")
     return alpha[:, 0].expand(len(flat)), sigma[:, 0].expand(len(flat))

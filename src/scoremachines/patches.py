@@ -245,7 +245,7 @@ def _facts(matches: Matches, size: Tensor, members: Tensor, count: int, x: Tenso
     """The fields of a `Posterior`, but the last, for some images of the batch; size (H, W): patches at each pixel."""
     mean = _planes(matches.soft.mean, count, x)
     shape = (count, *x.shape[2:])
-    most = size.to(mean.device).log().to(mean.dtype)  # the clamp concerns rounding, far from all patches
+    most = size.to(mean).log()  # the clamp concerns rounding, far from all patches
     entropy = (matches.soft.logsumexp.reshape(shape) - mean[:, -1]).clamp(min=0).minimum(most)
     nearest = matches.nearest
     image = members.to(nearest.image.device)[nearest.image]
