@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from scoremachines import Equivariant, Ideal, Machine, Noise, edm
+from scoremachines import Equivariant, Ideal, Noise, edm
 from tests.conftest import noisy, pictures, refused, seeded, shifts
 
 DTYPES = (torch.float32, torch.float64)
@@ -143,7 +143,6 @@ def test_covariance_and_gradients_are_those_of_the_orbit():
     machine, ideal = Equivariant.fit(data, chunk=4), Ideal.fit(shifts(data))
     expected = ideal.posterior_cov_product(x, noise, v)
     assert_close(machine.posterior_cov_product(x, noise, v), expected, rtol=1e-9, atol=1e-10)
-    assert_close(Machine.posterior_cov_product(machine, x, noise, v), expected, rtol=1e-9, atol=1e-10)
     point = x.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(machine.log_density(point, noise).sum(), point)
     assert_close(gradient, machine.score(x, noise), rtol=1e-9, atol=1e-10)

@@ -65,9 +65,9 @@ class Equivariant(Dictionary):
     def _soft_mean(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> SoftMean:
         """The softmax over all images and shifts, one row for each x, values of dimension C H W."""
         order, found = [], []
-        for members_of, members in self._groups(len(x)):
+        for batch_rows, members in self._groups(len(x)):
             data = self._members(members)
-            for rows in members_of.split(self.chunk):
+            for rows in batch_rows.split(self.chunk):
                 query = x[rows].double(), alpha[rows], sigma[rows]
                 parts = (
                     _compared(*query, y.to(x.device, torch.float64))

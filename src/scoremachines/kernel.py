@@ -27,6 +27,7 @@ from .vectors import (
     add_excess,
     add_product,
     add_square,
+    add_up,
     beyond,
     clear,
     copy,
@@ -36,7 +37,6 @@ from .vectors import (
     shift_excess,
     square,
     square3,
-    sum,
     sum3,
     weigh,
 )
@@ -119,12 +119,12 @@ def _double(powers, wide, m, top, count, first, n, window):
     if window > 3:
         for row in range(count - 1):
             a, b = (top + row) * m + first, (top + row + 1) * m + first
-            sum(powers[1, row * n : (row + 1) * n], wide[a : a + n], wide[b : b + n])
+            add_up(powers[1, row * n : (row + 1) * n], wide[a : a + n], wide[b : b + n])
     step, level = 2, 2
     while 2 * step <= window:
         size = (count - 2 * step + 1) * n
         below = powers[level - 1]
-        sum(powers[level, :size], below[:size], below[step * n : step * n + size])
+        add_up(powers[level, :size], below[:size], below[step * n : step * n + size])
         step, level = 2 * step, level + 1
 
 
@@ -139,7 +139,7 @@ def _tall(out, here, powers, row, window):
             if begun:
                 add(out, part)
             else:
-                sum(out, here, part)
+                add_up(out, here, part)
             begun = True
             row += step
         step, level = 2 * step, level + 1

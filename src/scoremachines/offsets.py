@@ -73,7 +73,7 @@ def indices(start: int, stop: int, d: int, length: int, border: str) -> tuple[tu
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """The nearest patch of each of R pixels: its squared distance (R,), image (R,) and offset (R, 2); -1 for none."""
+    """The nearest patch of each of R pixels: squared distance (R,), image (R,), offset (R, 2); -1 for none, in torch."""
 
     distance: Float[Tensor, " R"]
     image: Int64[Tensor, " R"]
@@ -176,8 +176,8 @@ def _met(
     """The matches at some offsets: softmax and minimum over them and the images; nothing at pixels not served."""
     plane = _at(x, row.query, columns.query)[:, None] - alpha * _at(y, row.data, columns.data)
     distance = _box(_box(plane.square().sum(2), window, 2), window, 4)
+    logits = (-scale * distance).masked_fill(~columns.served, -torch.inf)  # in this order sigma has a derivative, too
     distance = distance.masked_fill(~columns.served, torch.inf)
-    logits = -scale * distance
     peak = logits.amax((1, 3))
     lower = logits - peak.where(peak > -torch.inf, 0)[:, None, :, None]
     weights = lower.exp()

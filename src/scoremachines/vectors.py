@@ -9,12 +9,12 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-FAR = np.float32(3e38)  # the base of a pixel that has met no patch
+FAR = np.float32(3e38)  # the base of a pixel that has met no patch; the first one renews it while sigma < 1e18
 RENEW = np.float32(60)  # a weight above 2^60 renews the base
 FLOOR = np.float32(-125)  # smaller exponents count as this one: 2^-125 against a mass of at least 1
 ROUND = np.float32(1.5 * 2**23)  # adding it leaves the nearest whole number in the low bits
-# 2^g = sum_k POWERS[k] g^k for |g| <= 1/2 within 2e-7
-POWERS = tuple(np.float32(c) for c in (1.0, 0.69314718, 0.24022651, 0.05550347, 0.00961813, 0.00133336))
+# 2^g = sum_k POWERS[k] g^k for |g| <= 1/2 within 2e-7, the best such polynomial that is right at g = 0
+POWERS = tuple(np.float32(c) for c in (1.0, 0.6931469776, 0.2402224209, 0.0555073377, 0.0096715126, 0.0013264714))
 C0, C1, C2, C3, C4, C5 = POWERS
 # Fused products, while sums keep their order; and no reference counts, which would cost more than a short row does, so
 # that nothing here may allocate memory.
@@ -76,7 +76,7 @@ def square3(out, x0, x1, x2, y0, y1, y2, a):
 
 
 @njit(**OPTIONS)
-def sum(out, a, b):
+def add_up(out, a, b):
     for i in range(out.size):
         out[i] = a[i] + b[i]
 

@@ -27,6 +27,16 @@ def test_second_example_of_the_readme_runs_and_keeps_its_promise(capsys):
     assert left["A2"] < left["H2"] < left["D1"] < 100
 
 
+def test_third_example_of_the_readme_runs_and_keeps_its_promise(capsys):
+    """It goes on with the digits and the samples of the first."""
+    examples, names = re.findall(r"```python\n(.*?)```", README, re.DOTALL), {}
+    for number in (0, 2):
+        exec(examples[number], names)
+    shared, sources = re.findall(r"(\d+) patches share a pixel; the first sample has (\d+)", capsys.readouterr().out)[0]
+    assert int(shared) >= 1
+    assert 1 <= int(sources) <= 64
+
+
 def test_every_command_of_the_documents_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     pages = [README, *(path.read_text() for path in (ROOT / "book").glob("*.md"))]
