@@ -80,7 +80,7 @@ def calibrate_windows(
     machine: a fitted patch machine, whose own window plays no part; reference: any machine on the same images. If
     either is conditional, hand it over as `given` the classes of x. levels: one number each for alpha and sigma;
     windows: rising odd numbers; x: the starts, at levels[0]. Each level costs an evaluation of the reference and one
-    pass of the machine for all windows.
+    pass of the machine for all windows (in torch one for each).
 
     Raises ValueError for arguments other than these. Source: Kamb and Ganguli (2025), appendix C.2.
     """

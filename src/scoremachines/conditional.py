@@ -63,7 +63,10 @@ class Dictionary(Machine):
 
 
 def images(data: Tensor | Iterable[Tensor], labels: Tensor | None) -> dict[str, Tensor | None]:
-    """Return data and labels, checked: images (N, C, H, W) of one size and, if given, one whole number for each."""
+    """Return data and labels, checked: images (N, C, H, W) of one size and, if given, one whole number for each.
+
+    Raises ValueError for anything else.
+    """
     parts = list(batches(data))
     data = torch.cat(parts) if len(parts) > 1 else parts[0]
     if data.ndim != 4:
@@ -89,7 +92,8 @@ def one_level(
 ) -> tuple[Tensor, Tensor]:
     """Return alpha and sigma as (B,), after checking x and that every image has one level with noise in it.
 
-    dtype: the least precision of the exponents |x - alpha y|^2 / sigma^2, which must not overflow.
+    dtype: the least precision of the exponents |x - alpha y|^2 / sigma^2. Raises ValueError where they overflow, where
+    sigma is 0, and for noise that differs between components.
     """
     flat, alpha, sigma = flatten(x, noise, shape)
     if noise.singular:

@@ -39,7 +39,10 @@ class Equivariant(Dictionary):
 
     @classmethod
     def fit(cls, data: Tensor | Iterable[Tensor], labels: Int[Tensor, " N"] | None = None, chunk: int = 2048) -> Self:
-        """Keep the images (N, C, H, W), or the batches of an iterable; labels (N,) allow `given`."""
+        """Keep the images (N, C, H, W), or the batches of an iterable; labels (N,) allow `given`.
+
+        Raises ValueError for labels that do not fit, and a chunk below 1.
+        """
         check_chunk(chunk)
         return cls(**images(data, labels), chunk=chunk)
 

@@ -73,7 +73,7 @@ def indices(start: int, stop: int, d: int, length: int, border: str) -> tuple[tu
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """The nearest patch of each of R pixels: squared distance (R,), image (R,), offset (R, 2); -1 for none, in torch."""
+    """The nearest patch of each of R pixels: squared distance (R,), image (R,), offset (R, 2); -1 for none (torch)."""
 
     distance: Float[Tensor, " R"]
     image: Int64[Tensor, " R"]

@@ -77,7 +77,10 @@ class PatchMachine(Dictionary):
     tolerance: float
 
     def denoise(self, x: Float[Tensor, "B C H W"], noise: Noise) -> Float[Tensor, "B C H W"]:
-        """Return sum_y w_u(y) y(0) at every pixel u; one noise level for each image. Source: the module's equation."""
+        """Return sum_y w_u(y) y(0) at every pixel u; one noise level for each image. Source: the module's equation.
+
+        Raises ValueError where sigma is 0, differs between components, or is so small that the exponents overflow.
+        """
         return self._denoise(x, noise, None)[0]
 
     def denoise_windows(
@@ -204,7 +207,10 @@ class Local(PatchMachine):
         chunk: int = 512,
         tolerance: float = 0.0,
     ) -> Self:
-        """Keep the images (N, C, H, W), or the batches of an iterable; labels (N,) allow `given`."""
+        """Keep the images (N, C, H, W), or the batches of an iterable; labels (N,) allow `given`.
+
+        Raises ValueError for an even window, labels that do not fit, and a chunk or tolerance out of range.
+        """
         _check(window, chunk, tolerance)
         return cls(**images(data, labels), window=window, border="same", chunk=chunk, tolerance=tolerance)
 
@@ -228,7 +234,11 @@ class EquivariantLocal(PatchMachine):
         chunk: int = 512,
         tolerance: float = 0.0,
     ) -> Self:
-        """Keep the images (N, C, H, W), or the batches of an iterable; labels (N,) allow `given`."""
+        """Keep the images (N, C, H, W), or the batches of an iterable; labels (N,) allow `given`.
+
+        Raises ValueError for an even window, one larger than the images with border "circular" or "interior", an
+        unknown border, labels that do not fit, and a chunk or tolerance out of range.
+        """
         _check(window, chunk, tolerance)
         if border not in BORDERS:
             raise ValueError(f'border is {border!r}, expected "circular", "interior" or "zeros".')
