@@ -16,7 +16,7 @@ book: setup ## build the book: run the chapters that changed, then the site, in 
 	$(BOOK) build
 
 test: setup ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(JOBS)
 
 check-site: book ## check the built site: links, alternative texts, offline, in a browser
 	$(BOOK) check

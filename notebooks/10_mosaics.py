@@ -1263,15 +1263,15 @@ if results:
 for key, r in results.items():
     lines.append(window_row(f"{TITLES[key]}: stand-in", r["windows_of_stand_in"]))
     for border, word in (("circular", "wrapped"), ("interior", "interior")):
-        lines.append(window_row(f"found with {word} patches", r[f"calibrated_{border}"]))
+        lines.append(window_row(f"found, {word}", r[f"calibrated_{border}"]))
     if key in ("mnist", "cifar10"):  # the two published networks with circular padding
         rising = published(f"{key}-resnet-circular", "calibrated")
         windows = [rising.at(-2 * math.log(ratio)) for ratio in r["down_ratios"]]
-        lines.append(window_row("published, circular padding", windows))
+        lines.append(window_row("published", windows))
 Markdown("\n".join(lines)) if results else None
 
 # %% [markdown]
-# On MNIST the published fall is there, and no network was needed to make it. On Fashion-MNIST, for which no table with circular padding was published, interior patches make the windows fall as well. On CIFAR-10 they do not, before the last level at $t=1$, and neither does the published table: photographs are about as bright at the rim as in the middle, so an interior dictionary has nearly the right mean. (At $t=1$ all windows predict nearly the same noise, and the calibration has little to go by.) So the falling windows need not be a property of the network. They are what an interior dictionary makes of windows that rise. That the network acts like a circular machine is our assumption here; later chapters have networks to ask.
+# The table has all three sets, and the published windows of the networks with circular padding. On MNIST the published fall is there, and no network was needed to make it. On Fashion-MNIST, for which no table with circular padding was published, interior patches make the windows fall as well. On CIFAR-10 they do not, before the last level at $t=1$, and neither does the published table: photographs are about as bright at the rim as in the middle, so an interior dictionary has nearly the right mean. (At $t=1$ all windows predict nearly the same noise, and the calibration has little to go by.) So the falling windows need not be a property of the network. They are what an interior dictionary makes of windows that rise. That the network acts like a circular machine is our assumption here; later chapters have networks to ask.
 #
 # ### The published windows
 #
