@@ -982,7 +982,7 @@ fig
 # %% [markdown]
 # The circular machine draws images with a mean grey value of {glue:text}`bright_circular:.2f`; training images have {glue:text}`bright_training:.2f`. With interior patches it is {glue:text}`bright_interior:.2f`: strokes fill the frame.
 #
-# The dictionary can also explain a riddle of the published tables. All rise with the noise, except the one for MNIST with circular padding, which falls back from 11 to 3 in the last steps. Suppose that the network *were* a circular machine, with windows that rise as in the tables for zero padding. Which windows would a calibration find, with {glue:text}`plan_part` other training images? With wrapped patches it finds the true ones, at {glue:text}`wrapped_agrees` of {glue:text}`levels_down` noise levels. With interior patches it does not. At high noise the network predicts the mean of all pixels, and an interior dictionary has another mean, except with windows so small that nearly all patches are interior. So it takes the smallest. On digits, where a window of 5 is most of the image, it takes the smallest everywhere. On images of $32\times32$ pixels it falls back at high noise only, {ref}`as the published table does <mosaics-reported>`.
+# The dictionary can also explain a riddle of the published tables. All rise with the noise, except the one for MNIST with circular padding, which falls back from 11 to 3 in the last steps. Suppose that the network *were* a circular machine, with windows that rise as in the tables for zero padding. Which windows would a calibration find, with {glue:text}`plan_part` other training images? With wrapped patches it finds the true ones, at {glue:text}`wrapped_agrees` of {glue:text}`levels_down` noise levels. With interior patches it does not. At high noise the network predicts the mean of all pixels, and an interior dictionary has another mean, except with windows so small that nearly all patches are interior. So it takes the smallest. On digits, where a window of 5 is most of the image, it takes the smallest everywhere. On MNIST, at $32\times32$ pixels, it falls back at high noise only, {ref}`as the published table does <mosaics-reported>`.
 #
 # ### One step off, and the first step
 #
@@ -1217,7 +1217,7 @@ Markdown("\n".join(lines))
 # :alt: Three rows of six small colour images, for the classes aeroplane, car and bird. The first image of each row is a photograph, the second a shifted photograph; the third to fifth show blotches of the same colours in the same places, in one of them the outline of a car; the last is a photograph.
 # :width: 100%
 #
-# {numref}`fig-mosaics-samples` in the paper profile, on CIFAR-10, class-conditional, with the published windows. Columns are machines, rows are seeds of the first three classes. The ideal machine, the local one and the equivariant local one with zero borders have 3000 images of the class, the other two 500.
+# {numref}`fig-mosaics-samples` in the paper profile, on CIFAR-10, class-conditional, with the published windows. Columns are machines, rows are seeds of the first three classes; the last column is the training image nearest to the sample with zero borders, of any of these classes. The ideal machine, the local one and the equivariant local one with zero borders have 3000 images of the class, the other two 500.
 # :::
 #
 # :::{figure} ../results/paper/10_mosaics/fashion/fig-mosaics-samples.png
@@ -1245,7 +1245,7 @@ Markdown("\n".join(lines))
 # :alt: Left, three samples of strokes on black above, and three with more strokes below. Right, windows against noise. A black line rises from 3 to 15, and a dashed blue one follows it. An orange one rises with them to 11 and falls back to 3 at the highest noise; a dotted grey one does so, too.
 # :width: 100%
 #
-# {numref}`fig-mosaics-border` in the paper profile, on MNIST, with 200 training images for the stand-in, 200 others for the calibration, and three starts. With wrapped patches the calibration finds the windows of the stand-in, at low noise one step less. With interior patches it finds windows that rise to 11 and fall back to 3, nearly those published for a network with circular padding (grey).
+# {numref}`fig-mosaics-border` in the paper profile, on MNIST, with 200 training images for the stand-in, 200 others for the calibration, and three starts. With wrapped patches the calibration finds the windows of the stand-in, but for two levels of low noise, where it finds one step less. With interior patches it finds windows that rise to 11 and fall back to 3, nearly those published for a network with circular padding (grey).
 # :::
 
 # %% tags=["hide-input", "paper-results"]
@@ -1271,7 +1271,7 @@ for key, r in results.items():
 Markdown("\n".join(lines)) if results else None
 
 # %% [markdown]
-# The table has all three sets, and the published windows of the networks with circular padding. On MNIST the published fall is there, and no network was needed to make it. On Fashion-MNIST, for which no table with circular padding was published, interior patches make the windows fall as well. On CIFAR-10 they do not, before the last level at $t=1$, and neither does the published table: photographs are about as bright at the rim as in the middle, so an interior dictionary has nearly the right mean. (At $t=1$ all windows predict nearly the same noise, and the calibration has little to go by.) So the falling windows need not be a property of the network. They are what an interior dictionary makes of windows that rise. That the network acts like a circular machine is our assumption here; later chapters have networks to ask.
+# The table has all three sets, and the published windows of the networks with circular padding. On MNIST a fall like the published one is there, within one step of two pixels at every level. No network with circular padding was needed to make it; the rising windows that we put in are those published for zero padding. On Fashion-MNIST, for which no table with circular padding was published, interior patches make the windows fall as well. On CIFAR-10 they do so at the last level only, $t=1$. The published table does not fall at all, and before that level the two differ by one step at most. A likely reason is that photographs are about as bright at the rim as in the middle, so an interior dictionary has nearly the right mean. (At $t=1$ the noise predicted by different windows differs little, so a small error of the mean decides. With wrapped patches the calibration still finds the windows of the stand-in there, on all three sets.) So the falling windows need not be a property of the network. On images with a dark rim an interior dictionary can make them out of windows that rise. That the network acts like a circular machine is our assumption here; later chapters have networks to ask.
 #
 # ### The published windows
 #
@@ -1316,7 +1316,7 @@ def paper_windows(labels):
     return fig
 
 
-# %% mystnb={"figure": {"name": "fig-mosaics-paper-information", "caption": "Paper profile: windows from the information in them, beside the published ones, which a trained network decided (black). Blue: the mean entropy of the weights has fallen to one half and one tenth of $\\log n$. Dotted: the Gaussian bound on the information exceeds $\\log n$ beyond, for our few hundred images; shaded: the same for 500 to 50 000 images."}, "image": {"alt": "One panel per data set with windows from 3 to about 25 pixels against the noise-to-signal ratio. Black staircases rise from 3 to 15 or 17. Three predicted curves rise as well, the one for a tenth of the entropy lies highest.", "width": "100%"}} tags=["hide-input", "paper-results"]
+# %% mystnb={"figure": {"name": "fig-mosaics-paper-information", "caption": "Paper profile: windows from the information in them, beside the published ones, which a trained network decided (black). Blue: the mean entropy of the weights has fallen to one half and one tenth of $\\log n$. Pink, dotted: the Gaussian bound on the information exceeds $\\log n$ beyond, for our 300 images; shaded: the same for 500 to 50 000 images. No window above 23 was tried."}, "image": {"alt": "One panel per data set with windows from 3 to about 25 pixels against the noise-to-signal ratio. Black staircases rise from 3 to 15 or 17. Three predicted curves rise as well, the one for a tenth of the entropy lies highest.", "width": "100%"}} tags=["hide-input", "paper-results"]
 paper_windows(GROUPS[0]) if results else None
 
 # %% mystnb={"figure": {"name": "fig-mosaics-paper-windows", "caption": "Paper profile: windows from other questions, beside the published ones (black): the least error on validation images, two widths of the Wiener filter, and a calibration against an analytic machine, a mixture of ten Gaussians for the grey images and one Gaussian for CIFAR-10."}, "image": {"alt": "One panel per data set with windows against the noise-to-signal ratio. Black staircases rise from 3 to 15 or 17. Four curves rise with them: the participation width of the Wiener filter is lowest, its threshold width leaves the others behind.", "width": "100%"}} tags=["hide-input", "paper-results"]
@@ -1344,15 +1344,15 @@ for end, pick in (("least", min), ("most", max)):
 Markdown("\n".join(lines)) if results else None
 
 # %% [markdown]
-# On all three sets the windows of half the entropy, of the Gaussian bound and of the least error rise with the published ones, and the table says how far they are from them on average. At the highest noise they go on where the published tables level off; the field of view of those networks is 17 pixels. On MNIST half of the entropy starts too high. Black windows repeat, and their entropy stays, however little the noise ({ref}`ex-mosaics-duplicates`). A tenth of the entropy asks for larger windows than the published ones, on MNIST and Fashion-MNIST by far. The Wiener width by threshold is above the published windows, a little on CIFAR-10 and far on the other two, where the threshold is ten times smaller. The participation width is too small on all. The best answer on CIFAR-10 is the least error, and with it the calibration: at nearly every level either finds the published window or the next one.
+# On all three sets the windows of half the entropy, of the Gaussian bound and of the least error rise with the published ones, and the table says how far they are from them on average. At the highest noise most go on to 23, the largest window that we tried, where the published tables level off at 15 or 17; the field of view of those networks is 17 pixels. Only the least error on CIFAR-10 ends at 17, too. On MNIST half of the entropy starts too high. Black windows repeat, and their entropy stays, however little the noise ({ref}`ex-mosaics-duplicates`). A tenth of the entropy asks for larger windows than the published ones, on MNIST and Fashion-MNIST by far. The Wiener width by threshold is above the published windows: on CIFAR-10 by one or two pixels at most levels and by more at the highest noise, far on the other two sets, where the threshold is ten times smaller. The participation width is too small on all. In the means of the table the highest noise weighs most. There the Gaussian bound is too large by several pixels, so on average it is hardly closer than the better of the two Wiener widths, except on MNIST. The best answer on CIFAR-10 is the least error, and with it the calibration: at nearly every level either finds the published window or the next one.
 #
-# Read the figures with the sizes in mind. The published windows belong to dictionaries of 5000 to 60 000 images and to one class where the network knows the class. Our equivariant local machine has 300 images here, and 200 in the calibration. With ten times as many, $\log n$ grows by 2.3 nats and the edges move to larger windows; for the Gaussian bound this is drawn, since it takes no machine at all. The covariance of the patches is that of all classes together.
+# Read the figures with the sizes in mind. The published windows belong to dictionaries of 5000 to 60 000 images and to one class where the network knows the class. Our equivariant local machine has 300 images of all classes together here, and 200 in the calibration. With ten times as many, $\log n$ grows by 2.3 nats and the edges move to larger windows; for the Gaussian bound this is drawn, since it takes no machine at all. The covariance of the patches is that of all classes together.
 #
 # ### New images
 #
-# The same comparison as in {numref}`fig-mosaics-heldout`. The machines that can afford it have all training images (ideal, Gaussian, mixture), the equivariant local one has the fewest. On MNIST that is enough to be well below one Gaussian and the mixture at low and medium noise. On Fashion-MNIST it is below one Gaussian, too, and about as good as the mixture at low noise. On CIFAR-10 it is about as good as one Gaussian that has all images, except at the lowest noise, and better by far than the ideal machine that has them, too. Photographs at small noise are what one Gaussian is good at ({ref}`mixtures <mixtures>`). All machines denoise the same images with the same noise; but these are six for each set, so differences of a tenth mean little.
+# The same comparison as in {numref}`fig-mosaics-heldout`. The machines that can afford it have all training images (ideal, Gaussian, mixture), the equivariant local one has the fewest. On MNIST that is enough to be well below one Gaussian and the mixture at low and medium noise. On Fashion-MNIST it is below one Gaussian, too, except at the highest noise; it is about as good as the mixture at low noise and worse above. On CIFAR-10 it is about as good as one Gaussian that has all images, except at the lowest noise, and better by far than the ideal machine that has them, too, until they meet at the highest noise. On the grey images the ideal machine is the better one at the two highest levels. Photographs at small noise are what one Gaussian is good at ({ref}`mixtures <mixtures>`). All machines denoise the same images with the same noise; but these are six for each set, so differences of a tenth mean little.
 
-# %% mystnb={"figure": {"name": "fig-mosaics-paper-heldout", "caption": "Paper profile: denoising error on new images relative to one Gaussian. The ideal machine has all training images, the local machine 5000, the equivariant local one 300. Means over six new images; the windows of the local machines were chosen on four others."}, "image": {"alt": "One panel per data set with curves of relative error against the noise-to-signal ratio. The ideal machine lies far above one at low noise and falls; the equivariant local machine lies near or below one.", "width": "100%"}} tags=["hide-input", "paper-results"]
+# %% mystnb={"figure": {"name": "fig-mosaics-paper-heldout", "caption": "Paper profile: denoising error on new images relative to one Gaussian. The ideal machine has all training images, the local machine 5000, the equivariant local one 300. Means over six new images; the windows of the local machines were chosen on four others."}, "image": {"alt": "One panel per data set with curves of relative error against the noise-to-signal ratio. The ideal machine lies far above one at low noise and falls; the equivariant local machine lies near or below one, except on CIFAR-10 at the lowest noise, where it is about two.", "width": "100%"}} tags=["hide-input", "paper-results"]
 fig = None
 if results:
     fig, axes = plot.figure(2, 2, size=(5.4, 5.6), sharey=True)
@@ -1373,7 +1373,7 @@ ROWS = {
     "settled pixels at t = 0.05/8, %": ("settled_share", ".0f"),
     "source images, median": ("sources_median", ".0f"),
     "mean tile, settled pixels": ("tile_mean", ".1f"),
-    "not settled, but decided, %": ("decided_share", ".0f"),
+    "decided, of those not settled, %": ("decided_share", ".0f"),
     "consistent pixels, as published, %": ("published_consistent_zeros", ".0f"),
     "consistent pixels, late and fine end, %": ("consistent_end_80_fine_end", ".0f"),
     "mean deviation": ("published_deviation_zeros", ".3f"),
@@ -1382,6 +1382,7 @@ ROWS = {
     "mean grey, interior": ("bright_interior", ".2f"),
     "index off by one, r": ("ablation_index", ".3f"),
     "start at t = 1, r": ("ablation_start", ".3f"),
+    "start at t = 1, mean grey": ("start_shift", "+.3f"),
     "37 levels, r": ("ablation_steps", ".3f"),
 }
 lines = ["| | " + " | ".join(TITLES[k] for k in results) + " |", "|---" * (len(results) + 1) + "|"]
@@ -1394,7 +1395,7 @@ for label, (field, spec) in ROWS.items():
 Markdown("\n".join(lines)) if results else None
 
 # %% [markdown]
-# The rows of consistent pixels are strict: half a grey level of 255. The share that is not settled but decided tells MNIST from CIFAR-10: the background of digits repeats, photographs hardly do.
+# The rows of consistent pixels are strict: half a grey level of 255. Of the pixels that have not settled, nearly all on MNIST are decided in value, and few on CIFAR-10, where there are few such pixels: the background of digits repeats, photographs hardly do. A start at $t=1$ darkens the images of the two sets with a dark mean, and hardly those of CIFAR-10.
 #
 # ## Exercises
 #
