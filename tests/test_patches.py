@@ -771,13 +771,14 @@ def test_a_machine_is_frozen(border):
 def test_what_is_not_a_number_stays_so():
     x = torch.zeros(2, 1, 5, 5)
     x[0, 0, 2, 2] = torch.nan
-    found = Local.fit(torch.rand(3, 1, 5, 5), 3).denoise(x, edm(1.0))
+    found = Local.fit(pictures(3, 1, 5, 5, dtype=torch.float32), 3).denoise(x, edm(1.0))
     assert found[0, 0, 1:4, 1:4].isnan().all()
     assert found[1].isfinite().all()
 
 
 def test_forward_derivatives_are_kept():
-    machine, x = Local.fit(torch.rand(3, 1, 5, 5), 3), torch.rand(2, 1, 5, 5)
+    data = pictures(5, 1, 5, 5, dtype=torch.float32)
+    machine, x = Local.fit(data[2:], 3), data[:2]
     with torch.autograd.forward_ad.dual_level():
         dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
         tangent = torch.autograd.forward_ad.unpack_dual(machine.denoise(dual, edm(1.0))).tangent
