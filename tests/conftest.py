@@ -12,6 +12,7 @@ from torch import Tensor
 from scoremachines import Equivariant, EquivariantLocal, Gaussian, Ideal, Local, Machine, Mixture, Noise
 from scoremachines.bases import DCT
 from scoremachines.polynomial import WaveletPolynomial
+from scoremachines.smoothed import KernelDensity
 from scoremachines.windows import WindowTable
 
 SHAPE = (1, 2, 3)  # D = 6, which is also the batch size: an axis guessed from its length would go unnoticed elsewhere
@@ -27,6 +28,7 @@ def by_thirds(data, **options) -> Mixture:
 MACHINES: dict[str, Callable[[Tensor], Machine]] = {
     "ideal": Ideal.fit,
     "ideal-chunked": lambda data: Ideal.fit(data, chunk=3),
+    "kernel-density": lambda data: KernelDensity.fit(data, 0.3),
     "gaussian": Gaussian.fit,
     "gaussian-rank": lambda data: Gaussian.fit(data, rank=2),
     "gaussian-drop": lambda data: Gaussian.fit(data, rank=2, remainder="drop"),

@@ -17,13 +17,15 @@ ROOT = Path(scoremachines.__file__).parent
 MODULES = sorted(module.name for module in pkgutil.iter_modules([str(ROOT)]))
 
 READERS = {"data", "files", "photos", "sources"}  # where images come from; no machine knows
-TOP = {"compare", "likelihood"}  # the layer above machines, samplers and metrics
+TOP = {"compare", "likelihood", "geometry", "extension"}  # the layer above machines, samplers and metrics
 MAY_IMPORT = {
     "noise": set(),
     "stats": set(),
     "matrices": set(),
     "bases": {"matrices"},
     "frames": {"bases", "matrices"},
+    "orders": {"bases"},
+    "paths": {"noise"},
     "monomials": set(),
     "powersums": {"monomials"},
     "stencils": {"bases", "monomials"},
@@ -34,6 +36,15 @@ MAY_IMPORT = {
     "solvers": {"machine", "noise", "sample"},
     "cumulants": {"machine", "stats"},
     "teleport": {"gaussian", "machine", "noise", "stats"},
+    "coordinates": {"bases", "gaussian", "mixture", "stats"},
+    "ancestral": {"gaussian", "machine", "mixture", "noise"},
+    "likelihood": {"ancestral", "coordinates", "gaussian", "machine", "noise", "paths", "sample"},
+    "geometry": {"ancestral", "gaussian", "machine", "noise", "paths"},
+    "extension": {"coordinates", "gaussian", "machine", "noise", "paths", "sample"},
+    "smoothed": {"ideal", "machine", "noise"},
+    "networks": {"checkpoints", "machine", "noise"},
+    "train": {"gaussian", "mixture", "networks", "paths"},
+    "checkpoints": set(),
     "clusters": {"machine"},
     "softmoments": {"gaussian", "stats"},
     "windows": {"noise"},
@@ -54,6 +65,7 @@ MAY_IMPORT = {
     "sources": set(),
 }
 TOOLS = {"plot", "metrics", "sample", "solvers", "teleport", "cumulants", "quality", "features", "classifier"}
+TOOLS |= {"ancestral", "coordinates", "orders", "paths", "train"}
 ABOVE_MACHINES = READERS | TOOLS | TOP
 
 
@@ -173,7 +185,9 @@ with install_import_hook("scoremachines", "__main__.checked"):
     import scoremachines
     from scoremachines import *
     from scoremachines import bases, classifier, compare, cumulants, features, frames, metrics, plot, polynomial
+    from scoremachines import ancestral, coordinates, extension, geometry, likelihood, networks, orders, paths, train
     from scoremachines import quality, solvers, windows
+    from scoremachines.smoothed import KernelDensity
     from scoremachines.teleport import baselines, draw, gaussian_kl, gaussian_w2, noisy_law, teleported_law
 import torch
 
@@ -247,6 +261,54 @@ for start in (*starts.values(), *(start.to(torch.float32) for start in starts.va
     law = teleported_law(start, edm(80.0), edm(5.0))
     gaussian_kl(law, noisy_law(starts["full"], edm(5.0)))
     gaussian_w2(law, noisy_law(start, edm(5.0)))
+labels = orders.by_variance(data.var(0)) + orders.by_level(wavelet, (1, 4, 4))
+for order in (orders.by_frequency(bases.DCT(), (1, 4, 4)), orders.by_frequency(bases.Fourier(), [1, 4, 4])):
+    neighbours = paths.blurring(order), paths.heat(order), paths.regulator(order, (1, 0.1))
+labels += orders.by_column(wavelet, (1, 4, 4), "left to right")
+labels += orders.by_row(bases.Pixel(), (1, 4, 4), "bottom to top")
+softness = paths.inverse_softness(labels.float(), 0.5), paths.active_share(labels, 1)
+for schedule in (paths.soft(labels, softness[0], -7, 4, labels, capped=True), paths.soft(labels, 0), *neighbours):
+    paths.gamma_of(schedule(0.4)), paths.walk(schedule, 3), paths.walk(schedule, [1.0, 0.5])
+stairs = paths.walk(paths.stairs(labels), 16)
+paths.gamma_of(Noise(1.0, 0.5)), paths.at_gamma(paths.gamma_of(stairs[3]))
+variance = bases.DCT().analysis(data).var(0)
+frame = coordinates.Coordinates(bases.DCT(), data.mean(0), coordinates.Prior.matched(variance, 0.01))
+chi = frame.analysis(data)
+frame.synthesis(chi.double()), frame.log_volume, coordinates.Prior.isotropic([1, 4, 4]), frame.law(mixtures[2])
+own = coordinates.Matrix(torch.eye(16).double(), data.shape[1:])
+own.synthesis(own.analysis(x)), coordinates.gaussian_law(torch.zeros(16), torch.eye(16), [1, 4, 4])
+law, soft = frame.law(Gaussian.fit(data)), paths.walk(paths.soft(labels, 0.3, -4.0, 4.0), 3)
+kernels = KernelDensity.fit(chi, 0.3), KernelDensity.fit(chi.split(6), 0.1 + variance)
+for machine in (*kernels, frame.law(mixtures[0]), law):
+    if isinstance(machine, KernelDensity):
+        machine.log_density(chi[:3], stairs[3]), machine.to(torch.float64).score(chi[:3], Noise(column, column))
+        machine.posterior_cov_product(chi[:3], stairs[3], chi[:3]), machine.shape
+    ancestral.posterior_cov(machine, chi[:3], soft[1])
+    for kernel in (ancestral.small, ancestral.large, ancestral.diagonal, ancestral.full, ancestral.euler_maruyama):
+        sample(machine, chi[:3], soft, kernel, rng)
+    likelihood.elbo(machine, chi, soft, rng).nats, likelihood.elbo(machine, chi.double(), soft, rng, variance).nats
+    found = likelihood.flow_log_density(machine, chi[:3], soft, 1.0), geometry.metric(machine, soft[1], chi[:3])
+likelihood.bits_per_dim(found[0], 16, 1 / 128), likelihood.noised_law(law, soft[0])
+for kernel in (ancestral.full, ancestral.euler_maruyama, ancestral.diagonal, ddpm, ddim, heun):
+    likelihood.exact_law(law, soft, kernel), likelihood.exact_law(law, soft, kernel, law)
+geometry.metric(law, soft[1]), geometry.information(law, soft[1]), geometry.component_information(law, soft)
+geometry.gap(law, soft), geometry.length(law, soft), geometry.energy(law, soft)
+geometry.constant_speed(law, paths.soft(labels, 0.3), 3), geometry.error_matrix(law, chi[:3], soft[1])
+known = torch.zeros(1, 4, 4, dtype=torch.bool)
+known[..., :2] = True
+extension.frozen(soft, known), extension.complete(law, chi[:3], known, soft, ddpm, rng)
+blocks = extension.equal_blocks(labels, 4)
+extension.block_kl(law, blocks), extension.extension_kl(law, 3, 1), extension.extended_law(law, 7, 2)
+extension.extend(law, chi[:3], 7, 2, soft, ancestral.small, rng)
+filling, moving = extension.conveyor_levels((1, 4, 4), 3, 3)
+extension.conveyor(law, sample(law, chi[:3], filling), moving, 7, ddim, rng), extension.conveyor_kl(law, moving)
+for condition in ("state", "mean"):
+    network = networks.Network.start(networks.MLP((1, 4, 4), 8, 1, condition), (-7, 3.0), rng)
+    for family in (train.soft_paths(labels, (0.4, 1.6)), train.cube((1, 4, 4), -7, 3)):
+        network = list(train.train(network, train.draws(frame.law(mixtures[0])), family, rng, 2, 4))[-1].network
+    for point in (chi[:3], chi[:3].double()):
+        network.denoise(point, stairs[3]), network.score(point, Noise(column, column)), network.shape
+    network.to(torch.float64).rounded().posterior_cov_product(point, Noise(1.0, 0.5), point)
 small = classifier.train(data, third, rng, epochs=1)
 seen = [f(data) for f in (features.PrincipalFeatures.fit(data, 3), features.wavelet_features, small.rounded().features)]
 for a in seen:

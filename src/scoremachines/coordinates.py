@@ -51,8 +51,11 @@ class Matrix(Basis):
 
     def _times(self, x: Tensor, matrix: Tensor) -> Tensor:
         axes = len(self.shape)
-        if x.shape[-axes:] != self.shape:
-            raise ValueError(f"the samples have shape {tuple(x.shape)}, expected (B, *{tuple(self.shape)}).")
+        if not x.is_floating_point() or x.shape[-axes:] != self.shape:
+            raise ValueError(
+                f"the samples have shape {tuple(x.shape)} and dtype {x.dtype}, expected {tuple(self.shape)} after the "
+                "batch, and a floating type."
+            )
         return (x.flatten(-axes) @ matrix.to(x)).unflatten(-1, self.shape)
 
 
@@ -66,8 +69,9 @@ class Prior:
     scale: Float64[Tensor, "*shape"]
 
     def __post_init__(self) -> None:
-        if not ((self.scale > 0) & self.scale.isfinite()).all():
-            raise ValueError(f"the least scale is {self.scale.min():.3g}, expected finite ones above 0; give a floor.")
+        bad = self.scale[~((self.scale > 0) & self.scale.isfinite())]
+        if len(bad):
+            raise ValueError(f"a scale is {bad[0]:.3g}, expected finite ones above 0; repair it, or give a floor.")
 
     @classmethod
     def matched(cls, variance: Float[Tensor, "*shape"], floor: float = 0.0) -> Self:
@@ -100,11 +104,13 @@ class Coordinates:
             )
 
     def analysis(self, x: Float[Tensor, "B *shape"]) -> Float[Tensor, "B *shape"]:
-        """Return chi = S^-1 W (x - mean)."""
+        """Return chi = S^-1 W (x - mean); raises ValueError for samples of another shape."""
+        self._check(x)
         return self.basis.analysis(x - self.mean.to(x)) / self.prior.scale.to(x)
 
     def synthesis(self, chi: Float[Tensor, "B *shape"]) -> Float[Tensor, "B *shape"]:
-        """Return x = mean + W^T S chi."""
+        """Return x = mean + W^T S chi; raises ValueError for components of another shape."""
+        self._check(chi)
         return self.mean.to(chi) + self.basis.synthesis(chi * self.prior.scale.to(chi))
 
     @property
@@ -122,6 +128,10 @@ class Coordinates:
         half = self._linear(self._linear(machine.cov).T)
         mean = self.analysis(machine.mean.reshape(1, *self.mean.shape)).flatten()
         return gaussian_law(mean, half, machine.shape)
+
+    def _check(self, x: Tensor) -> None:
+        if x.shape[1:] != self.mean.shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}, expected {tuple(self.mean.shape)} after the batch.")
 
     def _linear(self, rows: Float64[Tensor, "n D"]) -> Float64[Tensor, "n D"]:
         found = self.basis.analysis(rows.reshape(-1, *self.mean.shape)) / self.prior.scale.to(rows)

@@ -17,8 +17,9 @@ from .bases import DCT, Basis, Fourier, Pixel, Wavelet
 def by_variance(variance: Float[Tensor, "*shape"], floor: float = 0.0) -> Float64[Tensor, "*shape"]:
     """Return -log max(variance, floor): large variances first. Raises ValueError where that is not finite."""
     raised = variance.double().clamp(min=floor)
-    if not ((raised > 0) & raised.isfinite()).all():
-        raise ValueError(f"the least variance is {raised.min():.3g}, expected all above 0; give a floor.")
+    bad = raised[~((raised > 0) & raised.isfinite())]
+    if len(bad):
+        raise ValueError(f"a variance is {bad[0]:.3g}, expected finite ones above 0; repair it, or give a floor.")
     return -raised.log()
 
 
@@ -30,7 +31,8 @@ def by_frequency(basis: Basis, shape: Sequence[int]) -> Float64[Tensor, "*shape"
     if not isinstance(basis, Fourier | DCT):
         raise ValueError(f"the basis is {type(basis).__name__}, whose elements have no frequency; use Fourier or DCT.")
     wave = torch.fft.fftfreq if isinstance(basis, Fourier) else _half_cycles
-    rows, columns = (wave(n, dtype=torch.float64) for n in shape[-2:])
+    (band,) = basis.bands(shape)
+    rows, columns = (wave(side.stop, dtype=torch.float64) for side in (band.rows, band.columns))
     return torch.hypot(rows[:, None], columns).expand(*shape).clone()
 
 

@@ -32,7 +32,7 @@ def gamma_of(noise: Noise) -> Float64[Tensor, "..."]:
     return 2 * (sigma.log() - alpha.log())
 
 
-def at_gamma(gamma: Float64[Tensor, "..."]) -> Noise:
+def at_gamma(gamma: Float[Tensor, "..."]) -> Noise:
     """Return the variance-preserving level with these gamma; -inf and inf give sigma = 0 and alpha = 0 exactly.
 
     gamma has the axes of a batch, (1, *shape) or (B, *shape). Raises ValueError for NaN.
@@ -40,6 +40,8 @@ def at_gamma(gamma: Float64[Tensor, "..."]) -> Noise:
     >>> at_gamma(torch.tensor([[-math.inf, math.inf]]))
     Noise(alpha=tensor([[1., 0.]]), sigma=tensor([[0., 1.]]))
     """
+    if gamma.isnan().any():
+        raise ValueError("gamma holds NaN, expected numbers or infinities, one for every component.")
     return Noise((logsigmoid(-gamma) / 2).exp(), (logsigmoid(gamma) / 2).exp())
 
 
@@ -121,14 +123,14 @@ def stairs(labels: Float[Tensor, "*shape"], clean: Real = -math.inf, noisy: Real
     labels = _check_labels(labels)
     if not clean < noisy or math.isinf(clean) != math.isinf(noisy):
         raise ValueError(f"clean is {clean} and noisy {noisy}; expected clean < noisy, both finite or both infinite.")
-    ranks = labels.unique(return_inverse=True)[1]
+    ranks = labels.unique(return_inverse=True)[1].double()
     turns = int(ranks.max()) + 1
 
     def schedule(t: float) -> Noise:
         _check_time(t)
         now = t * turns
         now = round(now) if abs(now - round(now)) < 1e-9 else now  # k / n * n may miss k by a rounding
-        u = (now - (turns - 1 - ranks)).double().clamp(0, 1)
+        u = (now - (turns - 1 - ranks)).clamp(0, 1)
         gamma = torch.logit(u) if math.isinf(clean) else clean + (noisy - clean) * u
         return at_gamma(gamma[None])
 

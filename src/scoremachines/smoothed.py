@@ -57,31 +57,30 @@ class KernelDensity(Machine):
 
     def denoise(self, x: Float[Tensor, "B *shape"], noise: Noise) -> Float[Tensor, "B *shape"]:
         """Return E[y | x] + (alpha h^2 / v) (x - alpha E[y | x])."""
-        gain, alpha, wider = self._widened(x, noise)
+        gain, _, alpha, wider = self._widened(x, noise)
         y = self.ideal.denoise(x, wider)
         return y + gain * (x - alpha * y)
 
     def log_density(self, x: Float[Tensor, "B *shape"], noise: Noise) -> Float[Tensor, " B"]:
         """Return log (1/N) sum_i N(x; alpha y_i, diag(v)) in nats."""
-        return self.ideal.log_density(x, self._widened(x, noise)[2])
+        return self.ideal.log_density(x, self._widened(x, noise)[-1])
 
     def posterior_cov_product(
         self, x: Float[Tensor, "B *shape"], noise: Noise, v: Float[Tensor, "B *shape"]
     ) -> Float[Tensor, "B *shape"]:
         """Return Cov[x0 | x] v, with Cov[x0 | x] = diag(h^2 sigma^2 / v) + R Cov[y | x] R, R = diag(sigma^2 / v)."""
-        gain, alpha, wider = self._widened(x, noise)
-        v, left = like(v, x), 1 - gain * alpha
-        h2 = self.bandwidth.to(x) ** 2
+        _, left, _, wider = self._widened(x, noise)
+        v, h2 = like(v, x), self.bandwidth.to(x) ** 2
         return h2 * left * v + left * self.ideal.posterior_cov_product(x, wider, left * v)
 
     def to(self, *target: torch.dtype | torch.device | str | Tensor) -> Self:
         """Return the machine on another dtype or device, as `Tensor.to` does."""
         return type(self)(self.ideal.to(*target), self.bandwidth.to(*target))
 
-    def _widened(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Noise]:
-        """Return alpha h^2 / v, alpha, and the level (alpha, v^(1/2)) of y."""
+    def _widened(self, x: Tensor, noise: Noise) -> tuple[Tensor, Tensor, Tensor, Noise]:
+        """Return alpha h^2 / v, sigma^2 / v, alpha, and the level (alpha, v^(1/2)) of y."""
         flatten(x, noise, self.shape)
         alpha, sigma = noise.on(x)
         h2 = self.bandwidth.to(x) ** 2
         v = alpha**2 * h2 + sigma**2
-        return alpha * h2 / v, alpha, Noise(alpha.expand_as(v), v.sqrt())
+        return alpha * h2 / v, sigma**2 / v, alpha, Noise(alpha.expand_as(v), v.sqrt())
