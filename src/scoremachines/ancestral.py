@@ -29,22 +29,58 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .gaussian import Gaussian
-from .machine import Machine, like
+from .machine import Machine, flatten
+from .mixture import Mixture
 from .noise import Noise
 
 
 def posterior_cov(machine: Machine, x: Float[Tensor, "B *shape"], noise: Noise) -> Float[Tensor, "B D D"]:
-    """Return Cov[x0 | x] for every image, from D products with unit vectors each.
+    """Return Cov[x0 | x] for every image.
 
-    That of a Gaussian does not depend on x, and is computed once for a level that the whole batch shares.
+    Those of Gaussians and mixtures are sums of squares, so that even the variances left at gamma = -60 keep their
+    digits; those of other machines, and of Gaussians where sigma is 0 in some component, are D products each.
     """
-    B, D = len(x), x[:1].numel()
-    if isinstance(machine, Gaussian) and B > 1 and all(len(part) == 1 for part in noise.on(x)):
-        return posterior_cov(machine, x[:1], noise).expand(B, D, D)
+    if isinstance(machine, Mixture):
+        return _mixture_cov(machine, x, noise)
+    if isinstance(machine, Gaussian):
+        some = x[:1] if _shared(x, noise) else x
+        cov = _products(machine, some, noise) if noise.singular else _gaussian_cov(machine, some, noise)
+        return cov.expand(len(x), -1, -1)
+    return _products(machine, x, noise)
+
+
+def _gaussian_cov(machine: Gaussian, x: Tensor, noise: Noise) -> Tensor:
+    """Return W W^T, W = L R^-1, with Sigma = L L^T and [A L / S; I] = Q R: nothing is subtracted."""
+    _, alpha, sigma = flatten(x, noise, machine.shape)
+    U, lam, rest = machine.U.double(), machine.lam.double(), machine.rest.double()
+    eye = torch.eye(len(U)).to(U)
+    root = (U * (lam.sqrt() - rest.sqrt())) @ U.T + rest.sqrt() * eye
+    scaled = (alpha.double() / sigma.double())[:, :, None] * root
+    R = torch.linalg.qr(torch.cat([scaled, eye.expand_as(scaled)], 1)).R
+    W = torch.linalg.solve_triangular(R, root.expand_as(R), upper=True, left=False)
+    return (W @ W.mT).to(x)
+
+
+def _mixture_cov(machine: Mixture, x: Tensor, noise: Noise) -> Tensor:
+    """Return sum_k w_k (C_k + (D_k - D) (D_k - D)^T)."""
+    weights, mean = machine.log_responsibilities(x, noise).exp(), machine.denoise(x, noise)
+    total = 0
+    for one, weight in zip(machine.components, weights.unbind(1), strict=True):
+        gap = (one.denoise(x, noise) - mean).flatten(1)
+        total = total + weight[:, None, None] * (posterior_cov(one, x, noise) + gap[:, :, None] * gap[:, None, :])
+    return total
+
+
+def _products(machine: Machine, x: Tensor, noise: Noise) -> Tensor:
+    B, D = len(x), x.shape[1:].numel()
     eye = torch.eye(D).to(x).repeat(B, 1).reshape(-1, *x.shape[1:])
     alpha, sigma = (part.repeat_interleave(D, 0) if len(part) > 1 else part for part in noise.on(x))
-    rows = machine.posterior_cov_product(x.repeat_interleave(D, 0), Noise(alpha, sigma), like(eye, eye))
-    return rows.reshape(B, D, D)
+    return machine.posterior_cov_product(x.repeat_interleave(D, 0), Noise(alpha, sigma), eye).reshape(B, D, D)
+
+
+def _shared(x: Tensor, *levels: Noise) -> bool:
+    """Whether all images have one level."""
+    return all(len(part) == 1 for level in levels for part in level.on(x))
 
 
 @dataclass(frozen=True)
@@ -52,7 +88,7 @@ class Kernel:
     """A step that draws x' ~ N(mean, cov), for `sample`; it needs a generator.
 
     mean(x, x0, now, nxt) -> (B, *shape), affine in x and x0; spread(machine, x, now, nxt) -> variances (B or 1, *shape)
-    or, if dense, covariances (B, D, D).
+    or, if dense, covariances (B or 1, D, D).
     """
 
     mean: Callable[..., Tensor]
@@ -70,10 +106,9 @@ class Kernel:
 
     def law(self, machine, x, x0, now, nxt) -> tuple[Tensor, Tensor]:
         """Return the means (B, *shape) and the covariance (D, D) at the first x, where a machine's depends on x."""
-        spread, rests = self.spread(machine, x[:1], now, nxt), _rests(x, now, nxt)
+        spread = self.spread(machine, x[:1], now, nxt)
         cov = spread[0] if self.dense else spread.expand_as(x[:1]).flatten().diag()
-        moves = (~rests).expand_as(x)[0].flatten()
-        return torch.where(rests, x, self.mean(x, x0, now, nxt)), cov * moves * moves[:, None]
+        return torch.where(_rests(x, now, nxt), x, self.mean(x, x0, now, nxt)), cov
 
 
 def bridge(x: Tensor, x0: Tensor, now: Noise, nxt: Noise) -> Tensor:
@@ -100,6 +135,8 @@ def _large(machine, x, now, nxt) -> Tensor:
 
 
 def _full(machine, x, now, nxt) -> Tensor:
+    if isinstance(machine, Gaussian) and _shared(x, now, nxt):
+        x = x[:1]  # one covariance, and one root, for all images
     *_, alpha_next, sigma_next, rho = _levels(x, now, nxt)
     gain = (alpha_next * (1 - rho**2)).expand_as(x).flatten(1)
     known = (sigma_next**2 * (1 - rho**2)).expand_as(x).flatten(1)
@@ -107,7 +144,8 @@ def _full(machine, x, now, nxt) -> Tensor:
 
 
 def _diagonal(machine, x, now, nxt) -> Tensor:
-    return _full(machine, x, now, nxt).diagonal(dim1=1, dim2=2).reshape(x.shape)
+    variance = _full(machine, x, now, nxt).diagonal(dim1=1, dim2=2).reshape(-1, *x.shape[1:])
+    return variance.clamp(min=0)  # a machine that is no posterior mean, or rounding, may leave less
 
 
 small = Kernel(bridge, _small)
@@ -126,17 +164,17 @@ def _levels(x: Tensor, now: Noise, nxt: Noise) -> tuple[Tensor, ...]:
 
 
 def _beta(x: Tensor, now: Noise, nxt: Noise) -> Tensor:
-    """Return sigma^2 (gamma - gamma'), and 0 where a component rests."""
+    """Return sigma^2 (gamma - gamma'), and 0 where a component rests; raises ValueError where it is no variance."""
     alpha, sigma, alpha_next, sigma_next, _ = _levels(x, now, nxt)
     rests = _rests(x, now, nxt)
     preserving = ((alpha**2 + sigma**2 - 1).abs() < 1e-4) & ((alpha_next**2 + sigma_next**2 - 1).abs() < 1e-4)
-    rise = torch.where(rests, 0, 2 * ((sigma / alpha).log() - (sigma_next / alpha_next).log()))
-    if not (preserving & rise.isfinite()).all():
+    fall = torch.where(rests, 0, 2 * ((sigma / alpha).log() - (sigma_next / alpha_next).log()))
+    if not (preserving & fall.isfinite() & (fall > -1e-6)).all():
         raise ValueError(
-            "a component goes to or from a level without signal or without noise, or to one with alpha^2 + sigma^2 "
-            "other than 1; euler_maruyama is for variance-preserving levels with finite gamma."
+            "a component gains noise, goes to or from a level without signal or without noise, or one that is not "
+            "variance preserving; for euler_maruyama alpha^2 + sigma^2 = 1 and gamma is finite and falls."
         )
-    return sigma**2 * rise
+    return sigma**2 * fall.clamp(min=0)  # a difference of logarithms, whose last digits are not exact
 
 
 def _rests(x: Tensor, now: Noise, nxt: Noise) -> Tensor:
