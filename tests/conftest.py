@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scoremachines import Equivariant, EquivariantLocal, Gaussian, Ideal, Local, Machine, Mixture, Noise
 from scoremachines.bases import DCT
+from scoremachines.networks import MLP, Network
 from scoremachines.polynomial import WaveletPolynomial
 from scoremachines.smoothed import KernelDensity
 from scoremachines.windows import WindowTable
@@ -43,6 +44,7 @@ MACHINES: dict[str, Callable[[Tensor], Machine]] = {
     "equivariant-local-circular": lambda data: EquivariantLocal.fit(data, 1, "circular", chunk=50),  # 3 exceeds SHAPE
     "equivariant-local-interior": lambda data: EquivariantLocal.fit(data, 1, "interior"),
     "equivariant": Equivariant.fit,
+    "network": lambda data: Network.start(MLP(Gaussian.fit(data).shape, 16, 2), (-12.0, 8.0), seeded()),
     "equivariant-chunked": lambda data: Equivariant.fit(data, chunk=25),
 }
 
