@@ -34,7 +34,9 @@ def library_files(root: Path, code: str) -> list[Path]:
 
 def checkpoints(root: Path, code: str) -> list[Path]:
     """The committed classifiers and networks, sorted, of the kinds that ``code`` reads."""
-    return [path for kind in ("classifiers", "networks") if f'"{kind}"' in code for path in visible(root / "results" / kind)]
+    return [
+        path for kind in ("classifiers", "networks") if f'"{kind}"' in code for path in visible(root / "results" / kind)
+    ]
 
 
 @cache
