@@ -120,8 +120,18 @@ def load(split):
 
 
 sets = load("all" if name == "digits" else "train")
+recorded = set()
+
+
+def note(images):
+    """Record a data set; the same images in another size or in grey are recorded once."""
+    if (images.name, images.split) not in recorded:
+        record_data(images)
+        recorded.add((images.name, images.split))
+
+
 for images in sets.values():
-    record_data(images)
+    note(images)
 
 # %% [markdown]
 # ## The dial
@@ -210,7 +220,7 @@ def classes(split):
 
 
 seen = classes("train")
-record_data(seen)
+note(seen)
 blend = class_mixture(seen.x0.double(), seen.labels)
 pixels = Coordinates(Pixel(), total(blend)[0], Prior.matched(total(blend)[1]))
 chi_blend = pixels.law(blend)
@@ -451,7 +461,7 @@ def anchor(split, fitted, width):
 
 width = 1 / 8 if name == "digits" else 2 / 255
 train, test = (datasets.load(name, split) for split in ("train", "test"))
-record_data(test)
+note(test)
 m = Moments.of(train.x0.double())
 fitted = gaussian_law(m.mean, m.cov + width**2 / 12 * torch.eye(len(m.mean)), m.shape)
 record(f"anchor_train_{name}", anchor(train, fitted, width))
