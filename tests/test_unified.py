@@ -62,7 +62,7 @@ def test_the_interaction_is_an_average_of_the_bare_one(mixture):
     )
     z, gamma = torch.linspace(-2.5, 2.5, 11).double(), torch.tensor(-0.7).double()
     level = at_gamma(gamma.reshape(1, 1))
-    nodes = torch.linspace(-12, 12, 6001).double()
+    nodes = torch.linspace(-12, 12, 6001, dtype=torch.float64)
     weights = (-(nodes**2) / 2).log_softmax(0)
     points = level.alpha * z[:, None] + level.sigma * nodes
     bare = -clean.log_prob(points) - points**2 / 2 - math.log(2 * math.pi) / 2
