@@ -13,9 +13,11 @@ from .gaussian import Gaussian
 from .ideal import Ideal
 from .machine import Machine
 from .mixture import Mixture
+from .networks import Network
 from .noise import Noise, cosine, cosine_legacy, edm, edm_levels, flow, levels, vp
 from .patches import EquivariantLocal, Local
 from .sample import State, ddim, ddpm, heun, sample, trajectory
+from .smoothed import KernelDensity
 from .solvers import dpmpp_2m, dpmpp_3m, unipc_bh1, unipc_bh2
 from .stats import Moments, SoftMean
 from .teleport import teleport
@@ -25,10 +27,12 @@ __all__ = [
     "EquivariantLocal",
     "Gaussian",
     "Ideal",
+    "KernelDensity",
     "Local",
     "Machine",
     "Mixture",
     "Moments",
+    "Network",
     "Noise",
     "SoftMean",
     "State",
