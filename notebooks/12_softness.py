@@ -1328,6 +1328,37 @@ for label, (entry, form) in ROWS.items():
     lines.append(f"| {label} | " + " | ".join(form.format(r[f"{key}_{entry}"]) for key, r in at_hand.items()) + " |")
 Markdown("\n".join(lines)) if at_hand else None
 
+# %% tags=["hide-input", "paper-results"]
+lines = []
+if at_hand:
+    lines = [
+        "| blocks in pixels, KL in nats | $N$ | diffusion | variance | raster | random | spaced |",
+        "|---" * 7 + "|",
+    ]
+for key, counts in (("mnist", (28, 112)), ("grey", (32, 128))):
+    for n in counts if key in at_hand else ():
+        values = at_hand[key][f"{key}_blocks_pixel_{n}"]
+        lines.append(f"| {TITLES[key]} | {n} | " + " | ".join(f"{v:.2g}" for v in values) + " |")
+Markdown("\n".join(lines)) if at_hand else None
+
+# %% tags=["hide-input", "paper-results"]
+lines = []
+if at_hand:
+    lines = ["| one Gaussian, bits per dimension | training images | new images |", "|---|---|---|"]
+for key, label in (("mnist", "MNIST, 28 pixels"), ("cifar10", "CIFAR-10, colour, 32 pixels")):
+    if key in results:
+        values = [results[key][f"anchor_{split}_{key}"] for split in ("train", "test")]
+        lines.append(f"| {label} | " + " | ".join(f"{v:.2f}" for v in values) + " |")
+Markdown("\n".join(lines)) if at_hand else None
+
+# %% tags=["hide-input", "paper-results"]
+lines = []
+if "mnist" in results:
+    heads = ["$a$ = 0", "1", "4", "11", "11, 256 steps", "pixel by pixel"]
+    lines = ["| MNIST, 14 pixels | " + " | ".join(heads) + " |", "|---" * 7 + "|"]
+    lines.append("| $X^2$ of the classes | " + " | ".join(f"{v:.0f}" for v in results["mnist"]["chi_square"]) + " |")
+Markdown("\n".join(lines)) if lines else None
+
 # %% mystnb={"figure": {"name": "fig-softness-paper", "caption": "Full size: divergence of the law of `ddpm` samples in 32 steps from noisy data, against the inverse softness, in four whitened bases. Capped schedules, labels by variance, exact denoiser of Gaussian data."}, "image": {"alt": "Three panels with four rising curves each; PCA and pixels lie highest at large a, DCT and Haar lowest.", "width": "100%"}} tags=["hide-input", "paper-results"]
 fig = None
 if at_hand:

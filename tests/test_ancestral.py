@@ -560,3 +560,12 @@ def test_posterior_covariance_names_what_is_wrong(gaussian, cloud, randn):
     refused("fitted on samples of shape", posterior_cov, gaussian, randn(2, 3), Noise(0.6, 0.8))
     refused("expected a number or", posterior_cov, gaussian, randn(2, 4), Noise(row(0.6, 0.6, 0.6), 0.8))
     refused("sigma is 0", posterior_cov, Ideal.fit(cloud[:, :4]), randn(2, 4), Noise(1.0, 0.0))
+
+
+@parametrize_kernel
+def test_a_level_that_rises_by_a_rounding_is_one_that_rests(kernel, gaussian, randn):
+    """The same gamma from other digits: no variance below 0."""
+    now, x = at_gamma(row(1.0, -3.0, 0.5, 2.0)), randn(3, 4)
+    nxt = Noise(now.alpha, now.sigma * (1 + 1e-15))
+    found = kernel(gaussian, x, gaussian.denoise(x, now), now, nxt, (), seeded())
+    assert_close(found, x, rtol=0, atol=1e-6)

@@ -105,3 +105,17 @@ def test_a_manifest_must_be_an_object(saved, text):
 def test_changed_files_are_refused(saved, change, match):
     rewrite(saved, **change)
     refused(match, checkpoints.read, saved, {}, REMAKE)
+
+
+def test_a_write_that_fails_leaves_the_file_as_it_was(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def broken(weights, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoints, "save_file", broken)
+    with pytest.raises(OSError, match="no space left"):
+        checkpoints.write(saved, weights(), {}, ORIGIN)
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]

@@ -297,7 +297,11 @@ def test_data_without_variance_are_served(fit, data, x):
 def test_data_without_variance_are_returned(fit, law, data, x):
     same = law(data[:1]).mean(0, keepdim=True)  # of a law of shifts, an image that no shift changes
     machine = fit(same.expand(4, *same.shape[1:]))
-    if isinstance(machine, KernelDensity):  # its law spreads around the samples
+    if isinstance(machine, KernelDensity):  # one Gaussian around the sample
+        for noise in served(machine, x, some_levels(x)):
+            alpha, sigma = noise.on(x)
+            share = alpha * machine.bandwidth**2 / (alpha**2 * machine.bandwidth**2 + sigma**2)
+            assert_close(machine.denoise(x, noise), same + share * (x - alpha * same), rtol=1e-9, atol=1e-9)
         return
     for noise in served(machine, x, some_levels(x)):
         assert_close(machine.denoise(x, noise), same.expand_as(x), rtol=1e-9, atol=1e-9)

@@ -555,7 +555,8 @@ def test_bad_masks_get_one_sentence(gaussian, cloud, x, rng):
 
 
 def test_bad_blocks_get_one_sentence(gaussian):
-    refused("expected a label for each component", block_kl, gaussian, torch.arange(5))
+    refused("expected a label, not NaN, for each of", block_kl, gaussian, torch.arange(5))
+    refused("expected a label, not NaN", block_kl, gaussian, torch.full((6,), math.nan))
     flat = gaussian_law(gaussian.mean, torch.ones(6, 6), (6,))
     refused("singular", block_kl, flat, torch.arange(6))
     for n in (4, 0, 2.0):
@@ -582,3 +583,17 @@ def test_bad_conveyors_get_one_sentence(rng, randn):
     refused("rng is a NoneType", conveyor, cut(strip, 4), x, path, 3)
     refused("do not move on by one column", conveyor_kl, strip, path[:-1])
     refused("0 <= keep < window <= width", conveyor_kl, cut(strip, 3), path)
+
+
+def test_columns_that_follow_from_each_other_extend():
+    """Rows of one value: the covariance is singular, and every new column is the last one."""
+    window = gaussian_law(torch.zeros(4), torch.ones(4, 4), (1, 1, 4))
+    assert_close(extended_law(window, 7, 2).cov, torch.ones(7, 7).double())
+
+
+def test_levels_that_nearly_join_are_refused(rng, randn):
+    strip, (_, path) = stationary(6, smooth), conveyor_levels((1, 1, 4), 3.0, 2)
+    bent = [*path[:-1], at_gamma(gamma_of(path[-1]) + 1e-3)]
+    refused("do not move on by one column", conveyor, cut(strip, 4), randn(2, 1, 1, 4), bent, 3, ddim, rng)
+    refused("do not move on by one column", conveyor_kl, strip, bent)
+    refused("the levels are no move", conveyor_kl, strip, [Noise(0.6, 0.8), Noise(0.8, 0.6)])

@@ -619,3 +619,15 @@ def test_bad_curves_are_refused(five):
     refused("sigma is 0", constant_speed, five, cosine, 4)
     refused("a component without signal", constant_speed, five, lambda t: cosine(0.1 + 0.9 * t), 4)
     refused("gains noise between times 0 and 1", constant_speed, five, lambda t: vp(1 - 0.9 * t), 4)
+
+
+def test_constant_speed_keeps_both_ends():
+    """A component without variance moves first, at no cost."""
+    flat = gaussian_law(torch.zeros(2), torch.diag(torch.tensor([1.0, 0.0])), (2,))
+
+    def path(t):
+        return at_gamma(torch.tensor([[-4 + 8 * min(2 * t, 1), -4 + 8 * max(2 * t - 1, 0)]], dtype=torch.float64))
+
+    found = constant_speed(flat, path, 4)
+    for level, t in ((found[0], 1.0), (found[-1], 0.0)):
+        assert_close(gamma_of(level), gamma_of(path(t)))

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "extension": {"coordinates", "gaussian", "machine", "noise", "paths", "sample"},
     "smoothed": {"ideal", "machine", "noise"},
     "networks": {"checkpoints", "machine", "noise"},
-    "train": {"gaussian", "mixture", "networks", "paths"},
+    "train": {"ancestral", "gaussian", "mixture", "networks", "paths"},
     "checkpoints": set(),
     "clusters": {"machine"},
     "softmoments": {"gaussian", "stats"},
@@ -286,7 +286,8 @@ for machine in (*kernels, frame.law(mixtures[0]), law):
     ancestral.posterior_cov(machine, chi[:3], soft[1])
     for kernel in (ancestral.small, ancestral.large, ancestral.diagonal, ancestral.full, ancestral.euler_maruyama):
         sample(machine, chi[:3], soft, kernel, rng)
-    likelihood.elbo(machine, chi, soft, rng).nats, likelihood.elbo(machine, chi.double(), soft, rng, variance).nats
+    likelihood.elbo(machine, chi, soft, rng).nats
+    likelihood.elbo(machine, chi.double(), soft, rng, variance[None]).nats
     found = likelihood.flow_log_density(machine, chi[:3], soft, 1.0), geometry.metric(machine, soft[1], chi[:3])
 likelihood.bits_per_dim(found[0], 16, 1 / 128), likelihood.noised_law(law, soft[0])
 for kernel in (ancestral.full, ancestral.euler_maruyama, ancestral.diagonal, ddpm, ddim, heun):

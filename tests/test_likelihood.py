@@ -189,9 +189,19 @@ def test_a_law_that_is_not_gaussian_is_refused(cloud):
 def test_bad_laws_get_one_sentence(gaussian, cloud):
     path = walk(soft(LABELS, 1.0), 5)
     refused("fitted on samples of shape", exact_law, gaussian, path, ddim, Gaussian.fit(cloud))
-    refused("levels is empty", exact_law, gaussian, [])
-    refused("sigma is 0 at a level before", exact_law, gaussian, [Noise(1.0, 0.0), Noise(1.0, 0.0)])
+    for step in (ddim, ddpm, small):
+        refused("levels is empty or", exact_law, gaussian, [], step)
+        refused("sigma = 0 before its end", exact_law, gaussian, [Noise(1.0, 0.0), Noise(1.0, 0.0)], step)
     refused("expected a number or", noised_law, gaussian, at_gamma(row(1.0, 2.0, 3.0)))
+
+
+def test_bad_start_variances_get_one_sentence(gaussian, randn):
+    x, path = randn(4, 4), walk(soft(LABELS, 1.0), 3)
+    for bad, match in ((0.0, "positive"), (-1.0, "positive"), (torch.ones(4).double(), "expected a number or 2 axes")):
+        refused(match, elbo, gaussian, x, path, seeded(), bad)
+        refused(match, flow_log_density, gaussian, x, path, bad)
+    refused("levels is empty", elbo, gaussian, x, [], seeded())
+    refused("levels is empty", flow_log_density, gaussian, x, [])
 
 
 # The digits ----------------------------------------------------------------------------------------------------------

@@ -293,7 +293,7 @@ def test_the_law_has_mean_0_and_variance_1_in_its_coordinates(setting):
 
 
 def test_measures_of_the_exact_denoiser_and_of_none(script, setting, monkeypatch):
-    """Nothing is lost by the law itself; the loop of an error that depends on its own component only is 0 too."""
+    """Nothing is lost by the law itself, on a path or around a loop; a velocity of 0 loses nats on every path."""
     law, labels = setting
     monkeypatch.setattr(script, "SAMPLES", 2)
     monkeypatch.setattr(script, "POINTS", 2)
@@ -301,6 +301,11 @@ def test_measures_of_the_exact_denoiser_and_of_none(script, setting, monkeypatch
     assert max(map(abs, (exact["loop_nats"], *exact["excess_nats"].values()))) < 1e-9
     none = script.measured(Network(Seen(law.shape), REACH), law, labels)
     assert all(20 < excess < 80 for excess in none["excess_nats"].values())
+
+
+def test_every_network_is_tested(script):
+    files = {path.stem for path in (ROOT / "results" / "networks").glob("*.safetensors")}
+    assert set(NAMES) == set(script.NETS) == files
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -259,6 +259,7 @@ def test_bad_settings_get_one_sentence():
 def test_bad_families_get_one_sentence():
     for a, clean, noisy in (((1.6, 0.4), -7, 3), ((-1, 1), -7, 3), ((0, math.inf), -7, 3), ((1, 1), 3, -7)):
         refused("expected 0 <=", soft_paths, LABELS, a, clean, noisy)
-    refused("all finite", soft_paths, LABELS * math.inf, (1, 1))
+    for bad in (LABELS * math.inf, LABELS[:0], torch.tensor(1.0), [1.0, 2.0]):
+        refused("expected finite numbers in a tensor", soft_paths, bad, (1, 1))
     for lowest, highest in ((3.0, 3.0), (-math.inf, 3.0), (math.nan, 1.0)):
         refused("two finite numbers", cube, (2, 3), lowest, highest)

@@ -1,6 +1,7 @@
 """What a chapter's code depends on: modules of the library and pinned packages, by its imports, and checkpoints."""
 
 import ast
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -34,9 +35,8 @@ def library_files(root: Path, code: str) -> list[Path]:
 
 def checkpoints(root: Path, code: str) -> list[Path]:
     """The committed classifiers and networks, sorted, of the kinds that ``code`` reads."""
-    return [
-        path for kind in ("classifiers", "networks") if f'"{kind}"' in code for path in visible(root / "results" / kind)
-    ]
+    kinds = [kind for kind in ("classifiers", "networks") if re.search(rf"""['"/]{kind}['"/]""", code)]
+    return [path for kind in kinds for path in visible(root / "results" / kind)]
 
 
 @cache

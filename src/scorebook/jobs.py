@@ -20,9 +20,9 @@ def paper_job(root: Path, chapter, dataset: str, seed: int = 0) -> Job:
 
     Its hash covers what can change a result: the statements of the chapter and of the library modules that it imports,
     directly or not, the pins of the packages that either imports and of those in the manifest, the classifier of the
-    data set if it reads one, and the parameters. A correction of prose, comments or docstrings, a new machine or
-    package, or another way to draw committed results (a cell with the tag `paper-results`, which no job runs) leaves
-    hours of computing valid.
+    data set if it reads one (networks, which no paper job reads, are left out), and the parameters. A correction of
+    prose, comments or docstrings, a new machine or package, or another way to draw committed results (a cell with the
+    tag `paper-results`, which no job runs) leaves hours of computing valid.
     """
     parameters = {"profile": "paper", "seed": seed, "data": [dataset]}
     cells = [

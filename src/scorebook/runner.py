@@ -1,8 +1,9 @@
 """Running chapters: which are out of date, in parallel processes, longest first, each written when it finishes.
 
 A job is current when its target carries the job's fingerprint: SHA-256 over the chapter, the library, the lock, the
-parameters, the committed paper results that the chapter shows, and the classifiers, if it reads any. Nothing else
-decides, so an edited library function re-runs the chapters, and a run that was killed goes on where it stopped.
+parameters, the committed paper results that the chapter shows, and the classifiers and networks, if it reads any.
+Nothing else decides, so an edited library function re-runs the chapters, and a run that was killed goes on where it
+stopped.
 """
 
 import json

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from .gaussian import Gaussian
@@ -49,12 +49,17 @@ def posterior_cov(machine: Machine, x: Float[Tensor, "B *shape"], noise: Noise) 
     return _products(machine, x, noise)
 
 
+def covariance_root(gaussian: Gaussian) -> Float64[Tensor, "D D"]:
+    """Return L = Sigma^(1/2), symmetric, so that Sigma = L L."""
+    U, lam, rest = gaussian.U.double(), gaussian.lam.double(), gaussian.rest.double()
+    return (U * (lam.sqrt() - rest.sqrt())) @ U.T + rest.sqrt() * torch.eye(len(U)).to(U)
+
+
 def _gaussian_cov(machine: Gaussian, x: Tensor, noise: Noise) -> Tensor:
     """Return W W^T, W = L R^-1, with Sigma = L L^T and [A L / S; I] = Q R: nothing is subtracted."""
     _, alpha, sigma = flatten(x, noise, machine.shape)
-    U, lam, rest = machine.U.double(), machine.lam.double(), machine.rest.double()
-    eye = torch.eye(len(U)).to(U)
-    root = (U * (lam.sqrt() - rest.sqrt())) @ U.T + rest.sqrt() * eye
+    root = covariance_root(machine)
+    eye = torch.eye(len(root)).to(root)
     scaled = (alpha.double() / sigma.double())[:, :, None] * root
     R = torch.linalg.qr(torch.cat([scaled, eye.expand_as(scaled)], 1)).R
     W = torch.linalg.solve_triangular(R, root.expand_as(R), upper=True, left=False)
@@ -121,7 +126,9 @@ def bridge(x: Tensor, x0: Tensor, now: Noise, nxt: Noise) -> Tensor:
 def reverse_drift(x: Tensor, x0: Tensor, now: Noise, nxt: Noise) -> Tensor:
     """Return x + beta dt (x / 2 + score), beta dt = sigma^2 (gamma - gamma')."""
     alpha, sigma, *_ = _levels(x, now, nxt)
-    return x + _beta(x, now, nxt) * (x / 2 + (alpha * x0 - x) / sigma.where(sigma > 0, 1) ** 2)
+    sigma = sigma.where(sigma > 0, 1)
+    beta = _beta(x, now, nxt)
+    return x + beta * x / 2 + beta / sigma * (alpha * x0 - x) / sigma
 
 
 def _small(machine, x, now, nxt) -> Tensor:

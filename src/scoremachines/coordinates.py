@@ -51,7 +51,7 @@ class Matrix(Basis):
 
     def _times(self, x: Tensor, matrix: Tensor) -> Tensor:
         axes = len(self.shape)
-        if not x.is_floating_point() or x.shape[-axes:] != self.shape:
+        if not x.is_floating_point() or x.shape[-axes:] != tuple(self.shape):
             raise ValueError(
                 f"the samples have shape {tuple(x.shape)} and dtype {x.dtype}, expected {tuple(self.shape)} after the "
                 "batch, and a floating type."

@@ -4,22 +4,19 @@ A component at the level (alpha, sigma) = (1, 0) is known. With the components A
 noise to clean, a machine that serves component-wise noise samples p(x_B | x_A), by the same steps as ever.
 
 Extension. A machine of windows of w columns makes a strip of any width: freeze the last k columns, generate w - k new
-ones, move on. What it draws from is the Markov approximation of order k, and for stationary data
-
-    KL(data || strip) = sum_steps I(new columns; dropped columns | kept columns).
+ones, move on. It remembers k columns: KL(data || strip) = sum_steps I(new columns; dropped columns | kept columns).
 
 The conveyor does this softly. A window S is held in mid-run, clean at its left end and noise at its right; each move
 takes every column to the level of its left neighbour, emits the first one, and adds noise at the right. With E the
 columns emitted before, and with the true law of the initial window and of each move, the divergence on paths is
 
-    sum_moves [ I(E; S after the move) - I(E; S before it) + KL(new column || noise) ],
+    sum_moves [ I(E; S after the move) - I(E; S before it) + KL(new column || noise) ].
 
-whatever the levels in between. It bounds that of the strip. The first two terms cancel if the columns are Markov of
-order k and the window holds k of them at sigma = 0; the third is 0 if noise is alpha = 0. The hardest conveyor, one
-column at a time, is the extension with k = w - 1, and there the bound is the divergence.
+It bounds that of the strip. The first two terms cancel if the columns are Markov of order k and the window holds k of
+them at sigma = 0; the third is 0 if noise is alpha = 0. One column at a time is the extension with k = w - 1.
 
-Columns are the last axis of a sample, and divergences are in nats.
-Source: Gerdes, Welling and Cheng (2024) for the extension of images; Ruhe and others (2024) for rolling windows.
+Columns are the last axis of a sample, and divergences are in nats. Source: Gerdes, Welling and Cheng (2024) for the
+extension of images; Ruhe and others (2024) for rolling windows.
 """
 
 from collections.abc import Sequence
@@ -98,18 +95,18 @@ def block_kl(gaussian: Gaussian, blocks: Float[Tensor, "*shape"] | Int[Tensor, "
     and larger for later ones. Scaling components changes nothing; with one component to a block the result is 0.
     Raises ValueError for a singular covariance.
     """
-    if blocks.shape != gaussian.shape:
+    if blocks.shape != gaussian.shape or blocks.isnan().any():
         raise ValueError(
-            f"the blocks have shape {tuple(blocks.shape)}, expected a label for each component {tuple(gaussian.shape)}."
+            f"the blocks have shape {tuple(blocks.shape)}, expected a label, not NaN, for each of {(*gaussian.shape,)}."
         )
     labels, order = blocks.flatten().sort(stable=True)
-    root = _root(gaussian.cov.double()[order][:, order])
+    root = _cholesky(gaussian.cov.double()[order][:, order])
     inside = root * (labels[:, None] == labels)  # the factor of each block's covariance given the earlier blocks
     return (inside.square().sum(1).log() / 2 - root.diagonal().log()).sum().item()
 
 
-def _root(cov: Tensor) -> Tensor:
-    """Return the Cholesky factor; its diagonal holds the deviation of each component given the earlier ones."""
+def _cholesky(cov: Tensor) -> Tensor:
+    """Return the Cholesky factor, with the deviation of each component given the earlier ones on its diagonal."""
     root, failed = torch.linalg.cholesky_ex(cov)
     if failed:
         raise ValueError(
@@ -133,8 +130,8 @@ def extend(
 ) -> Float[Tensor, "B *rows width"]:
     """Return strips of `width` columns that begin with x, drawn by a machine of windows as wide as x; needs rng.
 
-    Again and again the last `keep` columns are known to the machine, and the rest of its window is generated on the
-    levels; the last window is cut. At levels that end with noise, the kept columns are taken for clean all the same.
+    Again and again the last `keep` columns are taken for clean, and the rest of the window is generated on the levels;
+    the last window is cut.
     """
     window = x.shape[-1]
     _check_columns(width, window, keep)
@@ -198,7 +195,7 @@ def _column_order(part: Float[Tensor, "*rows w"] | Int[Tensor, "*rows w"]) -> Te
 
 def _log_deviations(cov: Tensor) -> Tensor:
     """Return log sd(x_i | x_j, j < i)."""
-    return _root(cov).diagonal().log()
+    return _cholesky(cov).diagonal().log()
 
 
 # The conveyor -------------------------------------------------------------------------------------------------------
@@ -210,12 +207,8 @@ def conveyor_levels(
     """Return the levels that fill a window with noise turning into columns, and those of one move of the conveyor.
 
     Both are parts of the capped soft schedule with the column as label: filling goes from noise everywhere to
-
-        gamma_c = max(noisy - a (w - 1 - c), clean),        c = 0, ..., w - 1,
-
-    and a move, of `steps` steps, takes away another a. shape: of a window with w columns; a: the inverse softness,
-    with (noisy - clean) / a columns under way at a time, and those to the left of them clean. At a = noisy - clean one
-    column follows another.
+    gamma_c = max(noisy - a (w - 1 - c), clean), c = 0 to w - 1, and a move, of `steps` steps, takes away another a.
+    shape: of a window with w columns; a: the inverse softness, with (noisy - clean) / a columns under way at a time.
     """
     window, reach = shape[-1], noisy - clean
     if type(steps) is not int or steps < 1 or window < 2 or not reach / window <= a <= reach:
@@ -241,9 +234,8 @@ def conveyor(
 ) -> Float[Tensor, "B *rows width"]:
     """Return strips of `width` columns, emitted one by one from the left of a window that moves on; needs rng.
 
-    x: the window at levels[0]; levels: those of one move. A move ends where it began, one column further on: the column
-    that comes in has the level of the last one in levels[0], and is drawn from N(0, alpha^2 + sigma^2) there. See
-    `conveyor_levels`. Raises ValueError if the levels do not join so.
+    x: the window at levels[0]; levels: those of one move, as from `conveyor_levels`. A move ends where it began, one
+    column on: a new column has the level of the last one, and is drawn from N(0, alpha^2 + sigma^2) there.
     """
     _check_joint(x[:1], levels)
     entering = Noise(*(part[..., -1:] for part in _on(x[:1], levels[0])))
@@ -262,7 +254,7 @@ def conveyor_kl(strip: Gaussian, levels: Sequence[Noise]) -> float:
     the law of a window and steps that are exact for it. strip: the law of the stationary data; levels: those of one
     move. An emitted column counts at the level that it has in levels[-1]. Raises ValueError for a singular covariance.
     """
-    window, width = torch.as_tensor(levels[0].sigma).shape[-1], strip.shape[-1]
+    window, width = _window(levels), strip.shape[-1]
     probe = torch.zeros(1, *strip.shape[:-1], window, dtype=torch.float64)
     _check_columns(width, window, 0)
     _check_joint(probe, levels)
@@ -302,16 +294,23 @@ def _on(x: Tensor, noise: Noise) -> list[Tensor]:
 
 
 def _check_columns(width: int, window: int, keep: int) -> None:
-    if type(keep) is not int or not 0 <= keep < window or width < window:
+    if not type(keep) is type(width) is int or not 0 <= keep < window <= width:
         raise ValueError(
             f"there are keep {keep}, window {window}, width {width}; expected 0 <= keep < window <= width."
         )
 
 
+def _window(levels: Sequence[Noise]) -> int:
+    """Return the number of columns of the levels of one move."""
+    parts = [torch.as_tensor(part).shape for level in levels[:1] for part in (level.alpha, level.sigma)]
+    if len(levels) < 2 or not torch.broadcast_shapes(*parts):
+        raise ValueError("the levels are no move, expected two at least, with one noise for each column of a window.")
+    return torch.broadcast_shapes(*parts)[-1]
+
+
 def _check_joint(x: Tensor, levels: Sequence[Noise]) -> None:
     """Raise ValueError unless the last level, one column on, is the first."""
-    if len(levels) < 2:
-        raise ValueError(f"there are {len(levels)} levels, expected those of one move, two at least.")
+    _window(levels)
     ends = zip(_on(x, levels[0]), _on(x, levels[-1]), strict=True)
     if not all(torch.allclose(first[..., :-1], last[..., 1:], rtol=1e-5, atol=1e-6) for first, last in ends):
         raise ValueError(

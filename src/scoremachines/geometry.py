@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from .ancestral import posterior_cov
+from .ancestral import covariance_root, posterior_cov
 from .gaussian import Gaussian
 from .machine import Machine, flatten
 from .noise import Noise
@@ -65,7 +65,7 @@ def metric(machine: Machine, noise: Noise, x: Float[Tensor, "B *shape"] | None =
 
 def information(gaussian: Gaussian, noise: Noise) -> float:
     """Return I(x0; x) = (1/2) log det(1 + A Sigma A / S^2) in nats; raises ValueError where sigma is 0."""
-    weighted = (-_gamma(gaussian, noise) / 2).exp()[:, None] * _root(gaussian)
+    weighted = (-_gamma(gaussian, noise) / 2).exp()[:, None] * covariance_root(gaussian)
     return torch.linalg.svdvals(weighted).square().log1p().sum().item() / 2
 
 
@@ -86,7 +86,7 @@ def gap(gaussian: Gaussian, levels: Sequence[Noise]) -> float:
     adds nothing, and one without signal may gain some. Raises ValueError where a component gains noise, and where sigma
     is 0: the last step to it costs an infinite divergence.
     """
-    gammas, root = _gammas(gaussian, levels), _root(gaussian)
+    gammas, root = _gammas(gaussian, levels), covariance_root(gaussian)
     now, nxt = gammas[:-1], gammas[1:]
     _check_falling(now, nxt)
     rise = torch.where(now > nxt, -torch.expm1(nxt - now) * (-nxt).exp(), 0)
@@ -126,7 +126,9 @@ def constant_speed(gaussian: Gaussian, schedule: Schedule, n: int, fine: int = 4
     times = np.linspace(1, 0, fine + 1)
     pieces = _integrals(gaussian, walk(schedule, times), lambda K, change: _square(K, change).sqrt())
     travelled = np.concatenate([[0.0], pieces.cumsum(0).numpy(force=True)])
-    return walk(schedule, np.interp(np.linspace(0, travelled[-1], n + 1), travelled, times))
+    found = np.interp(np.linspace(0, travelled[-1], n + 1), travelled, times)
+    found[[0, -1]] = times[[0, -1]]  # pieces that cost nothing at either end are kept
+    return walk(schedule, found)
 
 
 def geodesic(gaussian: Gaussian, start: Noise, end: Noise, n: int = FINE) -> list[Noise]:
@@ -142,7 +144,7 @@ def geodesic(gaussian: Gaussian, start: Noise, end: Noise, n: int = FINE) -> lis
     _check_falling(first, last)
     if (first == last).all():
         raise ValueError("start and end are the same level, expected one with less noise at the end.")
-    root = _root(gaussian)
+    root = covariance_root(gaussian)
     power = root.square().sum(1)
     power = power.where(power > 0, 1)
     stride = math.ceil(FINE / n)
@@ -189,7 +191,7 @@ def _relative_errors(root: Tensor, power: Tensor, y: Tensor) -> Float64[Tensor, 
 
 def _integrals(gaussian: Gaussian, levels: Sequence[Noise], f: Callable[..., Tensor]) -> Float64[Tensor, "pieces ..."]:
     """Return int_0^1 f(K(gamma + u change), change) du for the straight line from each level to the next."""
-    gammas, root = _gammas(gaussian, levels), _root(gaussian)
+    gammas, root = _gammas(gaussian, levels), covariance_root(gaussian)
     change = torch.where(gammas[1:] == gammas[:-1], 0, gammas[1:] - gammas[:-1])
     if not change.isfinite().all():
         raise ValueError("gamma falls from infinity in a component without signal; start at a level with alpha > 0.")
@@ -218,12 +220,6 @@ def _posterior_root(root: Tensor, gamma: Float64[Tensor, "*n D"]) -> Float64[Ten
     weighted = (-gamma / 2).exp()[..., None] * root
     eye = torch.eye(len(root)).to(root).expand_as(weighted)
     return root @ torch.linalg.qr(torch.cat([weighted, eye], -2)).Q[..., len(root) :, :]
-
-
-def _root(gaussian: Gaussian) -> Float64[Tensor, "D D"]:
-    """Return L = Sigma^(1/2)."""
-    U, lam, rest = gaussian.U.double(), gaussian.lam.double(), gaussian.rest.double()
-    return (U * (lam.sqrt() - rest.sqrt())) @ U.T + rest.sqrt() * torch.eye(len(U)).to(U)
 
 
 def _gammas(gaussian: Gaussian, levels: Sequence[Noise]) -> Float64[Tensor, "N D"]:

@@ -48,6 +48,8 @@ def exact_law(machine: Machine, levels: Sequence[Noise], step: Step = ddim, star
     D, shape = len(start.mean), start.shape
     mean, cov = start.mean.double(), start.cov.double()
     step = small if step is ddpm else step
+    if not levels or any(level.clean for level in levels[:-1]):
+        raise ValueError("levels is empty or reaches sigma = 0 before its end; expected noise at all but the last.")
     if not isinstance(step, Kernel):
         F, b = _affine(sample(machine, _probes(D, shape), levels, step))
         return gaussian_law(F @ mean + b, F @ cov @ F.T, shape)
@@ -113,6 +115,7 @@ def elbo(
     """
     if not isinstance(rng, torch.Generator):
         raise ValueError(f"rng is a {type(rng).__name__}, expected a torch.Generator, which draws the noise.")
+    v = _start_variance(start_variance, x0, levels)
     if any(level.singular for level in levels):
         raise ValueError("sigma is 0 in some component, where the bound is infinite; end at a level with noise.")
     diffusion = x0.new_zeros(len(x0))
@@ -123,7 +126,6 @@ def elbo(
         rise = torch.as_tensor(nxt.snr - now.snr).to(x0)
         diffusion = diffusion + (rise * (x0 - machine.denoise(x, now)) ** 2).flatten(1).sum(1) / 2
     alpha, sigma = levels[0].on(x0)
-    v = torch.as_tensor(start_variance).to(x0)
     prior = ((sigma**2 + alpha**2 * x0**2) / v - 1 - (sigma**2 / v).log()).flatten(1).sum(1) / 2
     spread = (gamma_of(levels[-1]).to(x0) + math.log(2 * math.pi * math.e)).expand_as(x0).flatten(1).sum(1) / 2
     return Bound(prior, diffusion, spread)
@@ -137,6 +139,7 @@ def flow_log_density(
     The flow runs from x to the first level by classical fourth-order Runge-Kutta steps, gamma on a straight line
     between levels, and takes the density along. Four posterior covariances a step and image: for small dimensions.
     """
+    v = _start_variance(start_variance, x, levels)
     gammas = [gamma_of(level).to(x) for level in levels]
     if not all(gamma.isfinite().all() for gamma in gammas) or not all(map(_preserving, levels)):
         raise ValueError("the levels are not variance preserving with finite gamma; make them with paths.at_gamma.")
@@ -144,7 +147,6 @@ def flow_log_density(
     for gamma, nxt in pairwise(reversed(gammas)):
         x, change = _runge_kutta(machine, x, gamma, nxt)
         gained = gained + change
-    v = torch.as_tensor(start_variance).to(x)
     start = -(x**2 / v + (2 * math.pi * v).log()).flatten(1).sum(1) / 2
     return start - gained
 
@@ -179,6 +181,16 @@ def bits_per_dim(nats: Float[Tensor, " B"], D: int, width: float) -> Float[Tenso
     if not (D >= 1 and 0 < width < math.inf):
         raise ValueError(f"D is {D} and width {width}; expected at least one value and a positive width.")
     return nats / (D * math.log(2)) - math.log2(width)
+
+
+def _start_variance(v: float | Tensor, x: Tensor, levels: Sequence[Noise]) -> Tensor:
+    """Return v with the axes of x; raises ValueError unless it is positive and fits, and without levels."""
+    if not levels:
+        raise ValueError("levels is empty, expected at least one noise level.")
+    v = torch.as_tensor(v, dtype=torch.float64)
+    if not (v > 0).all():
+        raise ValueError(f"start_variance is {v.min():.3g}, expected positive numbers.")
+    return Noise(0.0, v.sqrt()).on(x)[1] ** 2
 
 
 def _white(shape: torch.Size) -> Gaussian:

@@ -13,7 +13,7 @@ Source: Gerdes, Welling and Cheng (2024), and chapters "Component-wise noise and
 import math
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from numbers import Real
+from numbers import Integral, Real
 from typing import Literal
 
 import torch
@@ -35,13 +35,13 @@ def gamma_of(noise: Noise) -> Float64[Tensor, "..."]:
 def at_gamma(gamma: Float[Tensor, "..."]) -> Noise:
     """Return the variance-preserving level with these gamma; -inf and inf give sigma = 0 and alpha = 0 exactly.
 
-    gamma has the axes of a batch, (1, *shape) or (B, *shape). Raises ValueError for NaN.
+    gamma has the axes of a batch, (1, *shape) or (B, *shape). Raises ValueError for NaN and for whole numbers.
 
     >>> at_gamma(torch.tensor([[-math.inf, math.inf]]))
     Noise(alpha=tensor([[1., 0.]]), sigma=tensor([[0., 1.]]))
     """
-    if gamma.isnan().any():
-        raise ValueError("gamma holds NaN, expected numbers or infinities, one for every component.")
+    if not isinstance(gamma, Tensor) or not gamma.is_floating_point() or gamma.isnan().any():
+        raise ValueError("gamma holds NaN or is no floating tensor, expected a number or infinity for every component.")
     return Noise((logsigmoid(-gamma) / 2).exp(), (logsigmoid(gamma) / 2).exp())
 
 
@@ -51,7 +51,7 @@ def walk(schedule: Schedule, times: int | Iterable[float]) -> list[Noise]:
     Unlike `levels` it lets components rest, and ends where the schedule ends. Raises ValueError if a component gains
     noise on the way.
     """
-    if isinstance(times, int):
+    if isinstance(times, Integral):
         if times < 1:
             raise ValueError(f"times is {times}, expected at least one step, or the times themselves.")
         times = [1 - k / times for k in range(times + 1)]
@@ -120,7 +120,7 @@ def stairs(labels: Float[Tensor, "*shape"], clean: Real = -math.inf, noisy: Real
     In its turn, an equal share of the time, a component goes from `clean` to `noisy`, and it rests before and after: on
     a straight line in gamma if these are finite, and with sigma^2 growing evenly if they are infinite.
     """
-    labels = _check_labels(labels)
+    labels = check_labels(labels)
     if not clean < noisy or math.isinf(clean) != math.isinf(noisy):
         raise ValueError(f"clean is {clean} and noisy {noisy}; expected clean < noisy, both finite or both infinite.")
     ranks = labels.unique(return_inverse=True)[1].double()
@@ -215,7 +215,7 @@ def _decay(frequency: Tensor) -> Tensor:
 
 
 def _frequencies(frequency: Tensor) -> Tensor:
-    found = _check_labels(frequency, "the frequencies")[None]
+    found = check_labels(frequency, "the frequencies")[None]
     if (found < 0).any():
         raise ValueError(f"the least frequency is {found.min():.3g}, expected none below 0.")
     return found
@@ -226,7 +226,8 @@ def _check_time(t: float) -> None:
         raise ValueError(f"t is {t}, expected a time between 0 (clean) and 1 (noise).")
 
 
-def _check_labels(labels: Tensor, what: str = "the labels") -> Tensor:
+def check_labels(labels: Tensor, what: str = "the labels") -> Tensor:
+    """Return finite labels of at least one axis in float64; raises ValueError for others."""
     if not isinstance(labels, Tensor) or labels.ndim == 0 or labels.numel() == 0 or not labels.isfinite().all():
         found = f"shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else f"type {type(labels).__name__}"
         raise ValueError(f"{what} have {found}, expected finite numbers in a tensor with the shape of one sample.")
@@ -235,14 +236,14 @@ def _check_labels(labels: Tensor, what: str = "the labels") -> Tensor:
 
 def _check_soft(labels: Tensor, a: Real, clean: Real, noisy: Real) -> tuple[Tensor, float]:
     """Return the labels in float64 and the distance between the largest and the smallest."""
-    labels = _check_labels(labels)
+    labels = check_labels(labels)
     if not (0 <= a < math.inf and -math.inf < clean < noisy < math.inf):
         raise ValueError(f"a is {a}, clean {clean} and noisy {noisy}; expected 0 <= a and clean < noisy, all finite.")
     return labels, (labels.max() - labels.min()).item()
 
 
 def _check_beside(log_variance: Tensor, labels: Tensor) -> Tensor:
-    if _check_labels(log_variance, "the log variances").shape != labels.shape:
+    if check_labels(log_variance, "the log variances").shape != labels.shape:
         raise ValueError(
             f"there are labels of shape {tuple(labels.shape)} and log variances of shape {tuple(log_variance.shape)}; "
             "expected one of each for every component."

@@ -22,10 +22,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from .ancestral import covariance_root
 from .gaussian import Gaussian
 from .mixture import Mixture
 from .networks import Network
-from .paths import at_gamma
+from .paths import at_gamma, check_labels
 
 Draw = Callable[[int, torch.Generator], Tensor]  # (n, rng) -> x0, (n, *shape)
 Family = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]  # (n, rng) -> gamma and its slope, (n, *shape) each
@@ -120,7 +121,8 @@ def draws(law: Gaussian | Mixture) -> Draw:
     weights = law.weights if isinstance(law, Mixture) else law.mean.new_ones(1)
     if weights.ndim != 1:
         raise ValueError(f"the law has weights {tuple(weights.shape)}, expected (K,): one law for all samples.")
-    means, roots = torch.stack([part.mean for part in parts]), torch.stack([_root(part) for part in parts])
+    means = torch.stack([part.mean for part in parts])
+    roots = torch.stack([covariance_root(part) for part in parts]).to(means)
 
     def draw(n: int, rng: torch.Generator) -> Tensor:
         k = torch.multinomial(weights, n, replacement=True, generator=rng)
@@ -130,24 +132,17 @@ def draws(law: Gaussian | Mixture) -> Draw:
     return draw
 
 
-def _root(gaussian: Gaussian) -> Float[Tensor, "D D"]:
-    """A matrix R with R R^T = Sigma."""
-    rest = gaussian.rest.sqrt()
-    return (gaussian.U * (gaussian.lam.sqrt() - rest)) @ gaussian.U.T + rest * torch.eye(len(gaussian.U)).to(gaussian.U)
-
-
 def soft_paths(labels: Float[Tensor, "*shape"], a: tuple[Real, Real], clean: Real = -7.0, noisy: Real = 3.0) -> Family:
     """Return the family of soft-conditioning paths, `paths.soft` with unit variances, with a uniform in [a[0], a[1]].
 
     The times of a batch are stratified, one in each of n equal parts of [0, 1]; the slope is that of all components,
     noisy - clean + a (max l - min l). Equal a[0] and a[1] are one path.
     """
-    if not 0 <= a[0] <= a[1] < math.inf or not -math.inf < clean < noisy < math.inf or not labels.isfinite().all():
+    if not 0 <= a[0] <= a[1] < math.inf or not -math.inf < clean < noisy < math.inf:
         raise ValueError(
-            f"a is {a}, clean {clean} and noisy {noisy}; expected 0 <= a[0] <= a[1], clean < noisy and labels, all "
-            "finite."
+            f"a is {a}, clean {clean} and noisy {noisy}; expected 0 <= a[0] <= a[1] and clean < noisy, all finite."
         )
-    labels = labels.double()
+    labels = check_labels(labels)
     rank = (labels - labels.max())[None]
 
     def family(n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:

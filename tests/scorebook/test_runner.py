@@ -84,10 +84,13 @@ def assert_clean(book, notebook):
         ("src/library/notes.txt", False),
         ("README.md", False),
         ("results/classifiers/mnist.safetensors", True),
+        ("results/networks/digits-cube.safetensors", True),
+        ("results/networks.md", False),
     ],
 )
 def test_what_a_chapter_depends_on(book, name, reruns):
-    book.chapter("01_a", "# %%\nfolder = 'results/classifiers'\nearlier = lambda: paper(\"00_named\")\n")
+    reads = "folder = 'results/classifiers'\nother = root / \"networks\"\n"
+    book.chapter("01_a", f'# %%\n{reads}earlier = lambda: paper("00_named")\n')
     book.write("src/library/old.py", "x = 1\n")
     before = job(book).hash
     path = book.root / name
