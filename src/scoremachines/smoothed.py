@@ -45,8 +45,8 @@ class KernelDensity(Machine):
         h = torch.as_tensor(bandwidth, dtype=torch.float64)
         if (h.ndim and h.shape != shape) or not ((h > 0) & h.isfinite()).all():
             raise ValueError(
-                f"bandwidth has shape {tuple(h.shape)} and values {h.flatten()[:3].tolist()}, expected positive numbers: "
-                f"one, or one for each component {tuple(shape)}."
+                f"bandwidth of shape {(*h.shape,)} begins with {h.flatten()[:3].tolist()}, expected positive numbers, "
+                f"one or one for each component {tuple(shape)}."
             )
         return cls(ideal, h.expand(shape).clone().to(ideal.data.device))
 
