@@ -77,7 +77,7 @@ def coordinates_of(law: Mixture) -> Coordinates:
 # Distance from the exact denoiser -----------------------------------------------------------------------------------
 
 
-def gap(network: Machine, law: Mixture, x0: Tensor, gamma: Tensor, rng: torch.Generator) -> Tensor:
+def error(network: Machine, law: Mixture, x0: Tensor, gamma: Tensor, rng: torch.Generator) -> Tensor:
     """Return E (eps_hat - eps_hat_exact)_i^2 of every component at the level gamma."""
     noise = at_gamma(gamma)
     x = noise.add(x0, torch.randn(x0.shape, generator=rng, dtype=x0.dtype))
@@ -85,9 +85,9 @@ def gap(network: Machine, law: Mixture, x0: Tensor, gamma: Tensor, rng: torch.Ge
 
 
 def along(path: Callable[[float], Tensor], network, law, x0, rng) -> float:
-    """Return (1/2) int sum_i gap_i dgamma_i in nats along a path of gamma, t from 0 to 1, by the midpoint rule."""
+    """Return (1/2) int sum_i error_i dgamma_i in nats along a path of gamma, t from 0 to 1, by the midpoint rule."""
     ends = [path(k / POINTS) for k in range(POINTS + 1)]
-    steps = [(gap(network, law, x0, (a + b) / 2, rng) * (b - a)[0]).sum() for a, b in pairwise(ends)]
+    steps = [(error(network, law, x0, (a + b) / 2, rng) * (b - a)[0]).sum() for a, b in pairwise(ends)]
     return sum(steps).item() / 2
 
 

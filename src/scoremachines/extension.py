@@ -235,7 +235,8 @@ def conveyor(
     """Return strips of `width` columns, emitted one by one from the left of a window that moves on; needs rng.
 
     x: the window at levels[0]; levels: those of one move, as from `conveyor_levels`. A move ends where it began, one
-    column on: a new column has the level of the last one, and is drawn from N(0, alpha^2 + sigma^2) there.
+    column on: a new column has the level of the last one, and is drawn from N(0, alpha^2 + sigma^2) there. Columns are
+    emitted as they are at levels[-1].
     """
     _check_joint(x[:1], levels)
     entering = Noise(*(part[..., -1:] for part in _on(x[:1], levels[0])))

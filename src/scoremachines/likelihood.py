@@ -41,8 +41,9 @@ def noised_law(gaussian: Gaussian, noise: Noise) -> Gaussian:
 def exact_law(machine: Machine, levels: Sequence[Noise], step: Step = ddim, start: Gaussian | None = None) -> Gaussian:
     """Return the law of sample(machine, x, levels, step) for x ~ start, N(0, I) by default, in float64.
 
-    machine: `Gaussian`, or another whose denoiser is affine in x. step: a deterministic step such as `ddim`, `heun` or
-    a multistep rule; `ddpm`; or one of `scoremachines.ancestral`. Raises ValueError where the map is not affine.
+    machine: `Gaussian`, or another whose denoiser is affine in x, with a `shape` if there is no start. step: one that
+    draws nothing, such as `ddim`, `heun` or a multistep rule; `ddpm`; or one of `scoremachines.ancestral`. Raises
+    ValueError where the map is not affine.
     """
     start = _white(machine.shape) if start is None else start
     D, shape = len(start.mean), start.shape

@@ -91,7 +91,7 @@ class Network(Machine):
     on; manifest: what its checkpoint says of it, empty before it is loaded from one. Component-wise and per-image noise
     are served. A level that is not variance preserving is brought to one, x / sqrt(alpha^2 + sigma^2), component by
     component. The module is shown every gamma beyond its reach as the nearest end of it: a component without noise is
-    returned as it is, and conditions the others as one with the least noise that the module knows.
+    returned as x / alpha, and conditions the others as one with the least noise that the module knows.
     """
 
     module: nn.Module

@@ -82,7 +82,8 @@ def soft(
     labels: l; a: the inverse softness, 0 for one signal-to-noise ratio for all, large for one component after another;
     clean, noisy: minus the log signal-to-noise ratio at which the last component ends and the first begins;
     log_variance: the log of the components' variance, 0 for unit variance; capped: whether each component stays within
-    its [clean, noisy]. Source: the public code of Gerdes, Welling and Cheng (2024), with its end points mended.
+    its [clean, noisy]. Raises ValueError for settings that are not finite. Source: the public code of Gerdes, Welling
+    and Cheng (2024), with its end points mended.
     """
     labels, _ = _check_soft(labels, a, clean, noisy)
     base = torch.zeros_like(labels) if log_variance is None else _check_beside(log_variance, labels)
@@ -100,7 +101,7 @@ def soft(
 def active_share(labels: Float[Tensor, "*shape"], a: Real, clean: Real = -7.0, noisy: Real = 3.0) -> float:
     """Return the share of the run in which one component moves from `noisy` to `clean`: G / (G + a (max l - min l)).
 
-    G = noisy - clean. Two components with neighbouring labels never move together once a times their gap reaches G.
+    G = noisy - clean. Two components are never active together once a times the gap of their labels reaches G.
     """
     _, reach = _check_soft(labels, a, clean, noisy)
     return (noisy - clean) / (noisy - clean + a * reach)
@@ -118,7 +119,8 @@ def stairs(labels: Float[Tensor, "*shape"], clean: Real = -math.inf, noisy: Real
     """Return the strictly autoregressive schedule: one component after another, equal labels together.
 
     In its turn, an equal share of the time, a component goes from `clean` to `noisy`, and it rests before and after: on
-    a straight line in gamma if these are finite, and with sigma^2 growing evenly if they are infinite.
+    a straight line in gamma if these are finite, and with sigma^2 growing evenly if they are infinite. Raises
+    ValueError for labels that are not finite and for one infinite end.
     """
     labels = check_labels(labels)
     if not clean < noisy or math.isinf(clean) != math.isinf(noisy):

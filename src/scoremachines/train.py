@@ -116,7 +116,7 @@ def follow(average: nn.Module, module: nn.Module, memory: float) -> None:
 
 
 def draws(law: Gaussian | Mixture) -> Draw:
-    """Return (n, rng) -> n independent samples of the law, in its dtype."""
+    """Return (n, rng) -> n independent samples of the law, in its dtype; each takes D x D numbers, so for small D."""
     parts = law.components if isinstance(law, Mixture) else (law,)
     weights = law.weights if isinstance(law, Mixture) else law.mean.new_ones(1)
     if weights.ndim != 1:
