@@ -590,7 +590,7 @@ Markdown("\n".join(lines))
 # %% [markdown]
 # *Divergence in nats of the sampler's law, {glue:text}`steps` steps, cosine transform, $\gamma_c=-7$, $\gamma_n=3$.*
 #
-# For `ddim` and `ddpm` the first two columns agree to all digits that arithmetic holds, as they must. For the other two steps they do not. The large-variance step was made for components of unit variance, and Euler–Maruyama steps happen to do better here with the isotropic prior. The last column is a matter of the start. With $a=0$ the isotropic prior is {glue:text}`kl_start_isotropic:.2f` nats off at $t=1$ before any step is made, the matched one {glue:text}`kl_start_matched:.3f`. A deterministic sampler carries most of this error to the end; a stochastic one forgets most of it. With $a=1$ both starts are nearly right. Note that a wrong start is sometimes *better*: its error and that of the steps can have opposite signs.
+# For `ddim` and `ddpm` the first two columns agree to all digits that arithmetic holds, as they must. For the other two steps they do not. The large-variance step was made for components of unit variance, and Euler–Maruyama steps happen to do better here with the isotropic prior, if the start is rescaled with it. The last column is a matter of the start. With $a=0$ the isotropic prior is {glue:text}`kl_start_isotropic:.2f` nats off at $t=1$ before any step is made, the matched one {glue:text}`kl_start_matched:.3f`. A deterministic sampler carries most of this error to the end; a stochastic one forgets most of it. With $a=1$ both starts are nearly right. Note that a wrong start is sometimes *better*: its error and that of the steps can have opposite signs.
 #
 # ### What a basis cannot do
 #
@@ -1070,7 +1070,7 @@ assert_close(torch.func.grad(to_prior)(tau), -(p_t * pull**2).sum() / 2)
 # (unified-reported)=
 # ## What the paper reports, what we get
 #
-# The body of the paper was not available to us. We know its abstract and introduction, what its reviewers wrote about it, and its public code, which holds none of its experiments. So the column *reported* below is second-hand, and carries no digits.
+# The body of the paper was not available to us. We know its abstract and the beginning of its introduction, what its reviewers wrote about it, and its public code, which holds none of its experiments. So the column *reported* below is second-hand, and carries no digits.
 #
 # | reported by {cite:t}`gerdes2024gud` | ours |
 # |---|---|

@@ -603,7 +603,7 @@ axis.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 
 fig
 
 # %% [markdown]
-# The entries are $\tfrac14L^2$, the limit of $N$ times the gap, in nats. With equal variances the diagonal is a geodesic by symmetry, and curves relaxed from elsewhere return to it. For independent components one by one costs twice as much. With growing correlation it gets relatively cheaper, and remains the most expensive. With unequal variances, in the last row, the diagonal is ordinary diffusion, and it orders too much: on the shortest curve the smaller component is less far behind ({numref}`fig-softness-geodesics`). The soft schedule of our table errs in the other direction.
+# The entries are $\tfrac14L^2$, the limit of $N$ times the gap, in nats. With equal variances the diagonal is a geodesic by symmetry; for $\rho=0.9$ the tests of the library find nothing shorter on a grid, within its accuracy. For independent components one by one costs twice as much. With growing correlation it gets relatively cheaper, and remains the most expensive. With unequal variances, in the last row, the diagonal is ordinary diffusion, and it orders too much: on the shortest curve the smaller component is less far behind ({numref}`fig-softness-geodesics`). The soft schedule of our table orders more still, and costs more.
 #
 # ### The price of autoregression
 #
@@ -799,7 +799,7 @@ else:
     fig = None
 fig
 
-# %% mystnb={"figure": {"name": "fig-softness-steps", "caption": "Divergence against the number of steps, digits in whitened DCT coordinates, $a=1$. `ddpm` and DDIM from the right start fall with the square of the number of steps (dotted lines: the two laws of the proposition). `diagonal` falls with the square, too, from a lower value. DDIM from $\\N(0,I)$ comes to rest at the error of its start."}, "image": {"alt": "Double logarithmic plot of four curves against the number of steps from 8 to 256. Three fall as straight lines of slope minus two, the fourth follows the DDIM line at first and then levels off.", "width": "80%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-softness-steps", "caption": "Divergence against the number of steps, digits in whitened DCT coordinates, $a=1$. `ddpm` and DDIM from the right start fall with the square of the number of steps (thin black dots: the two laws of the proposition). `diagonal` falls with the square, too, from a lower value. DDIM from $\\N(0,I)$ levels off towards the error of its start."}, "image": {"alt": "Double logarithmic plot of four curves against the number of steps from 8 to 256. Three fall as straight lines of slope minus two, the fourth follows the DDIM line at first and then levels off.", "width": "80%"}} tags=["hide-input"]
 fig = None
 if name == "digits":
     law, _, labels = world["DCT"]
@@ -834,7 +834,7 @@ fig
 #
 # ### Ends that do not match
 #
-# Without the cap, the first component starts at $\gamma_n$, and the sampler starts it from $\N(0,1)$. In whitened coordinates that has the right variances, whatever signal is left. But in every basis except PCA the components are correlated, and the start knows nothing of that. Larger $a$ makes the others noisier at the start, which mends this; and it costs steps. So there is an optimum between, for a reason that has nothing to do with learning.
+# Without the cap, the first component starts at $\gamma_n$, and the sampler starts it from $\N(0,1)$. In whitened coordinates that has the right variances, whatever signal is left. But in every basis except PCA the components are correlated, and the start knows nothing of that. Larger $a$ makes the others noisier at the start, which mends this; and it costs steps. So there can be an optimum between, for a reason that has nothing to do with learning.
 
 # %% tags=["hide-input"]
 ENDS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 4.0)
@@ -849,7 +849,7 @@ for n in (64, 256) if name == "digits" else ():
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# KL of DDIM with 256 steps, in nats, uncapped schedules. In PCA, where nothing is correlated, it rises with $a$. In the other bases the best of these settings is {glue:text}`ends_best_256_pixel:g` (pixel), {glue:text}`ends_best_256_DCT:g` (DCT) and {glue:text}`ends_best_256_Haar:g` (Haar); with 64 steps it is {glue:text}`ends_best_64_pixel:g`, {glue:text}`ends_best_64_DCT:g` and {glue:text}`ends_best_64_Haar:g`. {cite:t}`gerdes2024gud` report that $a$ near 1 was about optimal for their networks. Here there is no network, and an optimum near 1 is found all the same: a balance between a start that is slightly wrong and steps that are too few. So such an optimum need not say anything about what networks find easy. (It does not rule that out either.) We do not know the ends, the sampler and the number of steps of the paper's runs.
+# KL of DDIM with 256 steps, in nats, uncapped schedules. In PCA, where nothing is correlated, it rises with $a$. In the other bases the best of these settings is {glue:text}`ends_best_256_pixel:g` (pixel), {glue:text}`ends_best_256_DCT:g` (DCT) and {glue:text}`ends_best_256_Haar:g` (Haar); with 64 steps it is {glue:text}`ends_best_64_pixel:g`, {glue:text}`ends_best_64_DCT:g` and {glue:text}`ends_best_64_Haar:g`. {cite:t}`gerdes2024gud` report that $a$ near 1 was about optimal for their networks. Here there is no network, and with enough steps an optimum near 1 is found all the same: a balance between a start that is slightly wrong and steps that are too few. So such an optimum need not say anything about what networks find easy. (It does not rule that out either.) We do not know the ends, the sampler and the number of steps of the paper's runs.
 #
 # ## Parallel against blocks
 #
@@ -927,7 +927,7 @@ Markdown("\n".join(lines))
 # %% [markdown]
 # KL in nats of the samples from noisy digits at $\gamma=-7$. Columns on the right: block autoregression by order. "Spaced" is coarse-to-fine for pixels, and by columns for the others. The random order depends on the seed.
 #
-# With 8 or 16 steps diffusion beats every order. With 32 it is still ahead, and in pixels a spaced order comes near. With 64 steps, one component each, all orders are exact, and diffusion is not. In pixels and DCT the plain orders, by rows and by variance, are worst: neighbours in a row depend on each other most. Spacing out the pixels is worth more than any other choice here. For Haar coefficients a random order does best with 16 or 32 steps.
+# With 8 or 16 steps diffusion beats every order. With 32 it is still ahead, and in pixels a spaced order comes near. With 64 steps, one component each, all orders are exact, and diffusion is not. In pixels and DCT the plain orders, by rows and by variance, are worst; neighbouring pixels depend on each other most. The best order is the spaced one for pixels, the one by columns for DCT, and for Haar coefficients, as long as there is an error, this random one.
 #
 # ## More than one mode
 #
@@ -1104,7 +1104,7 @@ lines.append("| steps | " + " | ".join(map(str, steps_of)) + " |")
 lines.append("| KL, nats | " + " | ".join(f"{v:.3g}" for v in extension) + " |")
 Markdown("\n".join(lines))
 
-# %% mystnb={"figure": {"name": "fig-softness-strips", "caption": "Extending a Gaussian texture with the autocovariance of photographs, 8 rows high, from windows of 16 columns. Upper: four ways to go on from one window, by the law of the whole strip and by extension. Lower: correlation of the pixels of a row with those of column 14, the last but one of the first window. All start alike. With one column kept the correlations are too low from the second window on, with four from the third on; with twelve the curve of the data is followed nearly to the end."}, "image": {"alt": "Four blurry grey strips above a plot. In the plot four nearly equal curves fall from a peak at column 14; beyond column 30 those for one and four columns lie slightly lower.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-softness-strips", "caption": "Extending a Gaussian texture with the autocovariance of photographs, 8 rows high, from windows of 16 columns. Upper: four ways to go on from one window, by the law of the whole strip and by extension. Lower: correlation of the pixels of a row with those of column 14, the last but one of the first window. All start alike. With one column kept the correlations are too low from soon after the first window on, with four from the third window on; with twelve the curve of the data is followed closely throughout."}, "image": {"alt": "Four blurry grey strips above a plot. In the plot four nearly equal curves fall from a peak at column 14; that for one column lies lower from about column 20 on, that for four from about column 30 on.", "width": "100%"}} tags=["hide-input"]
 exact_step = walk(stairs(torch.zeros(1, HEIGHT, WINDOW)), 1)  # one exact step for a whole window
 first = (torch.linalg.cholesky(window_law.cov) @ normal(HEIGHT * WINDOW)).reshape(1, 1, HEIGHT, WINDOW)
 padded = torch.nn.functional.pad(first, (0, WIDTH - WINDOW))
@@ -1249,13 +1249,13 @@ Markdown("\n".join(lines))
 # %% [markdown]
 # The exact machine's loss is {glue:text}`loss_0:.1f` nats at $a=0$, {glue:text}`loss_1:.1f` at $a=1$, {glue:text}`loss_3:.1f` at $a=3$, with a standard error of {glue:text}`loss_error:.1f`. The table holds the excess of the networks, on fresh samples.
 #
-# The first network, on the path that it was trained on, has an excess of {glue:text}`excess_digits-fixed_1:.1f` nats. Off its path it gets worse, and at $a=3$ it is at {glue:text}`excess_digits-fixed_3:.0f`. Training on the range costs nothing at $a=1$, and helps at its ends and beyond. The cube is another matter: {glue:text}`excess_digits-cube_0:.0f` to {glue:text}`excess_digits-cube_3:.0f` nats on every path. A network of the same size, trained equally long, has learned all states, and none of them as well.
+# The first network, on the path that it was trained on, has an excess of {glue:text}`excess_digits-fixed_1:.1f` nats. Off its path it gets worse, and at $a=3$ it is at {glue:text}`excess_digits-fixed_3:.0f`. Training on the range costs nothing at $a=1$, and helps at its ends and beyond. The cube is another matter: {glue:text}`excess_digits-cube_0:.0f` to {glue:text}`excess_digits-cube_3:.0f` nats on every path. A network of the same size, trained equally long, has to learn all states, and is worse on those of the trained paths.
 #
-# And the network that is shown a single number? It is behind the one that sees the state, at $a=1$ by {glue:text}`state_gain_1:.1f` nats and at $a=1.6$ by {glue:text}`state_gain_1.6:.1f`. That is little. How noisy a component is can be guessed from the components themselves, and on this family a guess does nearly as well. (We trained each network once. Differences of a few tenths may be chance. At $a=3$, and in part at $a=0$, the states lie beyond what any of the four has seen in training. The ends of the five paths differ, so the columns should not be compared with each other in detail.)
+# And the network that is shown a single number? It is behind the one that sees the state, at $a=1$ by {glue:text}`state_gain_1:.1f` nats and at $a=1.6$ by {glue:text}`state_gain_1.6:.1f`. That is little. How noisy a component is can be guessed from the components themselves, and on this family a guess does nearly as well. (We trained each network once. Differences of a few tenths may be chance. At $a=0$ and $a=3$ the states lie off the paths that the networks other than the cube's have seen in training; at $a=3$ those near the ends lie outside the cube as well. The ends of the five paths differ, so the columns should not be compared with each other in detail.)
 #
 # ### Are the predictions those of any law?
 #
-# A predictor that is the exact one of *some* law, be it the wrong one, has a loss that does not depend on the path ({ref}`ex-softness-mismatch`). So walk around a closed loop: raise $\gamma$ of the coarse half of the components, then of the fine half, then lower both in the same order. The exact denoiser comes back with nothing. What a network comes back with shows that its predictions at different states contradict each other, which no likelihood along a single path reveals. (Zero would not prove the contrary.) The corners of this loop, where the fine half is cleaner than the coarse one, are states that no schedule with $a\ge0$ visits. A second loop stays inside: from $t=0.3$ to $0.7$ at $a=0.4$, on to $a=1.6$, back to $t=0.3$, and back to $a=0.4$.
+# A predictor that is the exact one of *some* law, be it the wrong one, has a loss that does not depend on the path ({ref}`ex-softness-mismatch`). So walk around a closed loop: raise $\gamma$ of the coarse half of the components, then of the fine half, then lower both in the same order. The exact denoiser comes back with nothing. What a network comes back with shows that its predictions at different states contradict each other, which no likelihood along a single path reveals. (Zero would not prove the contrary.) On the first half of this loop the fine half of the components is cleaner than the coarse one: states that no schedule with $a\ge0$ visits. A second loop stays inside: from $t=0.3$ to $0.7$ at $a=0.4$, on to $a=1.6$, back to $t=0.3$, and back to $a=0.4$.
 
 
 # %% tags=["hide-input"]
@@ -1285,7 +1285,7 @@ if name == "digits":
 Markdown("\n".join(lines))
 
 # %% [markdown]
-# Inside the family all four agree with themselves to a few tenths of a nat. Across states that soft schedules never visit, the three networks that were trained on such schedules contradict themselves by {glue:text}`loop_outside_digits-range:.0f` to {glue:text}`loop_outside_digits-scalar:.0f` nats, several times their excess on any path they know. The one trained on the cube does not: {glue:text}`loop_outside_digits-cube:.1f`. So a network that is to be sampled along any path has to be trained on all of them, and pays for it on each. One that was trained on a family serves that family. That is what the paper claims for its networks, too: any schedule *inside the trained range*.
+# Inside the family all four agree with themselves to a few tenths of a nat. Across states that soft schedules never visit, the three networks that were trained on such schedules contradict themselves by {glue:text}`loop_outside_digits-range:.0f` to {glue:text}`loop_outside_digits-scalar:.0f` nats, about twice their excess on any path they know or more. The one trained on the cube does not: {glue:text}`loop_outside_digits-cube:.1f`. So a network that is to be sampled along any path has to be trained on all of them, and pays for it on each. One that was trained on a family serves that family. That is what the paper claims for its networks, too: any schedule *inside the trained range*.
 
 # %% [markdown]
 # ## What the paper reports
@@ -1374,9 +1374,9 @@ if at_hand:
 fig
 
 # %% [markdown]
-# The laws of {prf:ref}`prop-softness-laws` hold at full size as well: the ratios in the first table stay near one, though 32 steps are few. On CIFAR-10 the variances of pixels are nearly alike. An order by variance is no order there, and costs nothing: the curves of pixels are almost flat. In the other bases the labels span about as much as in PCA, and the divergence at $a=2$ is several times that at $a=0$. The participation number says among how many components ordinary diffusion shares the information: about two thirds of the pixels of MNIST, three quarters of those of CIFAR-10 in grey. That many times as many steps would be needed one by one.
+# The laws of {prf:ref}`prop-softness-laws` hold at full size as well: the ratios in the first table stay near one, though 32 steps are few. (Farthest from it are the pixels of photographs in colour, at every $a$.) On CIFAR-10 the variances of pixels are nearly alike. An order by variance is hardly an order there, and costs little: the curves of pixels are almost flat. In the other bases the labels span about as much as in PCA, and the divergence at $a=2$ is several times that at $a=0$. The participation number says among how many components ordinary diffusion shares the information: about two thirds of the pixels of MNIST, three quarters of those of CIFAR-10 in grey. That many times as many steps would be needed one by one.
 #
-# Blocks fare as they do for digits: diffusion is ahead of every order, and a spaced order of pixels is the best of them. For photographs even that is far behind. The classes of MNIST show the same, too, only more: the statistic is right together and pixel by pixel, and wrong wherever a column has few steps.
+# Blocks fare as they do for digits: diffusion is ahead of every order, and a spaced order of pixels is the best of them. Even that is farther behind than it was for digits. The classes of MNIST show the same, too, only more: the statistic is right together and pixel by pixel, and wrong wherever a column has few steps.
 #
 # One Gaussian is worth about a bit and a half per value less on CIFAR-10 than the best likelihood reported in the paper. That is the scale on which to read differences in the second decimal.
 #
@@ -1384,7 +1384,7 @@ fig
 #
 # - Gaussians and small mixtures cannot show what a finite network finds easy to learn. That is what the authors of the paper hope for from other bases and orders. Our results say what is left to explain once steps and ends are accounted for.
 # - {prf:ref}`thm-softness-metric` is about `ddpm`, whose draws are independent and whose variance is the least. Other samplers have other metrics. For the step `diagonal` the diagonal terms vanish at this order, and the price of moving correlated components together remains.
-# - The law $D(G+aR)^2/(16N^2)$ was proved for independent components. Why it holds for `ddpm` within a few percent for correlated ones, in three bases, we do not know. Labels that follow the variances may matter.
+# - The law $D(G+aR)^2/(16N^2)$ was proved for independent components. Why it nearly holds for `ddpm` and correlated ones, in three bases, we do not know. Labels that follow the variances may matter.
 # - Laws of the samples are compared at $\gamma_c$, with noise left. What is lost in the last step to clean data is not counted.
 # - Is there an order, and a basis, in which soft conditioning makes *learning* easier at equal cost? The dial can be set for every network. The comparison has to be made at matched ends, steps, and lengths $G+aR$.
 #
