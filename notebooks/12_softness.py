@@ -1332,13 +1332,13 @@ Markdown("\n".join(lines)) if at_hand else None
 lines = []
 if at_hand:
     lines = [
-        "| blocks in pixels, KL in nats | $N$ | diffusion | variance | raster | random | spaced |",
+        "| blocks, KL | $N$ | diffusion | variance | raster | random | spaced |",
         "|---" * 7 + "|",
     ]
 for key, counts in (("mnist", (28, 112)), ("grey", (32, 128))):
     for n in counts if key in at_hand else ():
         values = at_hand[key][f"{key}_blocks_pixel_{n}"]
-        lines.append(f"| {TITLES[key]} | {n} | " + " | ".join(f"{v:.2g}" for v in values) + " |")
+        lines.append(f"| {TITLES[key]} | {n} | " + " | ".join(f"{v:.3g}" for v in values) + " |")
 Markdown("\n".join(lines)) if at_hand else None
 
 # %% tags=["hide-input", "paper-results"]
