@@ -1042,7 +1042,7 @@ for k, index in enumerate(doubtful.tolist()):
 plot.image_grid(torch.cat(rows), columns=8, titles=["digit", "known"] + ["completed"] * 6)
 
 # %% [markdown]
-# The largest difference between a class's frequency among {glue:text}`completion_copies` completions and its posterior probability is {glue:text}`completion_gap:.2f`, where the standard error is up to {glue:text}`completion_error:.2f`. The right half that the digit really had is one of many that fit.
+# The largest difference between a class's frequency among {glue:text}`completion_copies` completions and its posterior probability is {glue:text}`completion_gap:.2f`, where the standard error is up to {glue:text}`completion_error:.2f`. (Between two and three standard errors, once among all the classes of four digits, is no surprise; besides, 64 steps of `ddpm` are not quite exact.) The right half that the digit really had is one of many that fit.
 #
 # ### Extending an image
 #
@@ -1104,7 +1104,7 @@ lines.append("| steps | " + " | ".join(map(str, steps_of)) + " |")
 lines.append("| KL, nats | " + " | ".join(f"{v:.3g}" for v in extension) + " |")
 Markdown("\n".join(lines))
 
-# %% mystnb={"figure": {"name": "fig-softness-strips", "caption": "Extending a Gaussian texture with the autocovariance of photographs, 8 rows high, from windows of 16 columns. Upper: four ways to go on from one window, by the law of the whole strip and by extension. Lower: correlation of the pixels of a row with those of column 14, the last but one of the first window. All start alike. With one column kept the correlations are too low from soon after the first window on, with four from the third window on; with twelve the curve of the data is followed closely throughout."}, "image": {"alt": "Four blurry grey strips above a plot. In the plot four nearly equal curves fall from a peak at column 14; that for one column lies lower from about column 20 on, that for four from about column 30 on.", "width": "100%"}} tags=["hide-input"]
+# %% mystnb={"figure": {"name": "fig-softness-strips", "caption": "Extending a Gaussian texture with the autocovariance of photographs, 8 rows high, from windows of 16 columns. Upper: four ways to go on from one window, by the law of the whole strip and by extension. Lower: correlation of the pixels of a row with those of column 14, near the end of the first window. All start alike. With one column kept the correlations are too low from soon after the first window on, with four from the third window on; with twelve the curve of the data is followed closely throughout."}, "image": {"alt": "Four blurry grey strips above a plot. In the plot four nearly equal curves fall from a peak at column 14; that for one column lies lower from about column 20 on, that for four from about column 30 on.", "width": "100%"}} tags=["hide-input"]
 exact_step = walk(stairs(torch.zeros(1, HEIGHT, WINDOW)), 1)  # one exact step for a whole window
 first = (torch.linalg.cholesky(window_law.cov) @ normal(HEIGHT * WINDOW)).reshape(1, 1, HEIGHT, WINDOW)
 padded = torch.nn.functional.pad(first, (0, WIDTH - WINDOW))
